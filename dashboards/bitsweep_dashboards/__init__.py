@@ -1,0 +1,1 @@
+"""Pages over the result store; they read and draw, and compute nothing."""

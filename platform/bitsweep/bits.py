@@ -1,0 +1,112 @@
+"""Bit-widths: one pair of them, and an allocation of pairs to the layers of a network."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FULL_PRECISION_BITS = 32
+_LABEL = re.compile(r"w(\d+)a(\d+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Bits:
+    """Bits of a layer's weights and of its input activations; 32 is floating point.
+
+    >>> Bits(weight=4, activation=8).label
+    'w4a8'
+    """
+
+    weight: int
+    activation: int
+
+    def __post_init__(self) -> None:
+        for value in (self.weight, self.activation):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ValueError(f"bits are whole numbers, got {value!r}")
+            if not 1 <= value <= FULL_PRECISION_BITS:
+                raise ValueError(f"bits lie between 1 and 32, got {value}")
+
+    @property
+    def label(self) -> str:
+        """The canonical name, such as w4a4."""
+        return f"w{self.weight}a{self.activation}"
+
+    @property
+    def is_full_precision(self) -> bool:
+        """True when neither weights nor activations are quantized."""
+        return self.weight == self.activation == FULL_PRECISION_BITS
+
+
+def tied(bits: int) -> Bits:
+    """The same bits for weights and activations."""
+    return Bits(weight=bits, activation=bits)
+
+
+FULL_PRECISION = tied(FULL_PRECISION_BITS)
+
+
+def parse_bits(text: str | int) -> Bits:
+    """Read `3` or "w3a3"; raise ValueError that says what was expected.
+
+    >>> parse_bits("w4a8")
+    Bits(weight=4, activation=8)
+    """
+    if isinstance(text, int):
+        return tied(text)
+    found = _LABEL.fullmatch(text)
+    if found is None:
+        raise ValueError(f"expected bits such as 4 or 'w4a4', got {text!r}")
+    return Bits(weight=int(found[1]), activation=int(found[2]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """Which bits the layers of a network's body run at.
+
+    One entry: every body layer. Several: one per body layer, in order. `policy` names a rule that
+    chooses bits per sample; then `layers` is empty and the shares stand in the layer bits.
+
+    >>> Allocation.uniform(tied(4)).label
+    'w4a4'
+    >>> Allocation(layers=(tied(2), Bits(weight=3, activation=4))).label
+    'w=[2,3] a=[2,4]'
+    """
+
+    layers: tuple[Bits, ...]
+    policy: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.layers) == (self.policy is not None):
+            raise ValueError("an allocation has either layers or the name of a policy")
+
+    @classmethod
+    def uniform(cls, bits: Bits) -> "Allocation":
+        """The same bits in every layer of the body."""
+        return cls(layers=(bits,))
+
+    @property
+    def label(self) -> str:
+        """The canonical name; equal labels over equal layers mean equal allocations."""
+        if self.policy is not None:
+            return f"policy:{self.policy}"
+        if len(self.layers) == 1:
+            return self.layers[0].label
+        weights = ",".join(str(bits.weight) for bits in self.layers)
+        activations = ",".join(str(bits.activation) for bits in self.layers)
+        return f"w=[{weights}] a=[{activations}]"
+
+
+def parse_allocation(label: str) -> Allocation:
+    """Read a label back; raise ValueError for anything that is no label."""
+    if label.startswith("policy:"):
+        return Allocation(layers=(), policy=label.removeprefix("policy:"))
+    found = re.fullmatch(r"w=\[([\d,]+)\] a=\[([\d,]+)\]", label)
+    if found is None:
+        return Allocation.uniform(parse_bits(label))
+    pairs = zip(found[1].split(","), found[2].split(","), strict=True)
+    return Allocation(layers=tuple(Bits(weight=int(w), activation=int(a)) for w, a in pairs))
+
+
+def labels(bits: Sequence[Bits]) -> str:
+    """A readable list such as "w2a2, w3a3"."""
+    return ", ".join(one.label for one in bits)

@@ -1,0 +1,127 @@
+"""Raw facts: what was counted on one split at one allocation, and one round of such counts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Literal, get_args
+
+from bitsweep.bits import Allocation, parse_allocation
+from bitsweep.cost import LayerBits
+
+Split = Literal["validation", "test"]
+Allocator = Literal[
+    "fixed", "learned", "shuffled", "random", "greedy", "evolutionary", "ilp", "cascade", "oracle"
+]
+Protocol = Literal["running", "re-estimated"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What was counted on `total` samples of one split at one allocation: counts and sums only.
+
+    `sums` holds sums over samples, "loss" among them; `layer_bits` has one entry per layer of the
+    model, in order. Percents and means are derived where tables are made.
+    """
+
+    split: Split
+    allocation: Allocation
+    total: int
+    correct: int | None
+    sums: Mapping[str, float]
+    layer_bits: tuple[LayerBits, ...]
+    allocator: Allocator = "fixed"
+    lambda_: float | None = None
+    protocol: Protocol = "running"
+
+    def __post_init__(self) -> None:
+        if self.split not in get_args(Split) or self.allocator not in get_args(Allocator):
+            raise ValueError(f"unknown split or allocator: {self.split}, {self.allocator}")
+        if self.total < 1 or (self.correct is not None and not 0 <= self.correct <= self.total):
+            raise ValueError(f"{self.correct} correct of {self.total} cannot be")
+        for name, value in self.sums.items():
+            if not isfinite(value):
+                raise ValueError(f"the sum of {name} is not finite")
+        if not self.layer_bits:
+            raise ValueError("a measurement carries the bits of its layers")
+
+    @property
+    def key(self) -> tuple[str, str, str, float | None, str]:
+        """What tells it from the other measurements of one evaluation."""
+        return (self.split, self.allocation.label, self.allocator, self.lambda_, self.protocol)
+
+    def metric(self, name: str) -> float:
+        """`top1_percent` or the mean over samples of a summed metric; KeyError if not measured."""
+        if name == "top1_percent":
+            if self.correct is None:
+                raise KeyError(name)
+            return 100.0 * self.correct / self.total
+        return self.sums[name] / self.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One round of measurements: after `epoch` epochs, `seconds` and `examples` of training."""
+
+    epoch: int
+    seconds: float
+    examples: int
+    measurements: tuple[Measurement, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        keys = [one.key for one in self.measurements]
+        if self.epoch < 0 or self.seconds < 0 or len(set(keys)) != len(keys):
+            raise ValueError(f"evaluation of epoch {self.epoch}: negative, or a key twice: {keys}")
+
+
+def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain JSON values for the outbox and the wire."""
+    return {
+        "epoch": evaluation.epoch,
+        "seconds": evaluation.seconds,
+        "examples": evaluation.examples,
+        "measurements": [_measurement_document(one) for one in evaluation.measurements],
+    }
+
+
+def _measurement_document(one: Measurement) -> dict[str, Any]:
+    return {
+        "split": one.split,
+        "allocation": one.allocation.label,
+        "allocator": one.allocator,
+        "lambda": one.lambda_,
+        "protocol": one.protocol,
+        "correct": one.correct,
+        "total": one.total,
+        "sums": dict(one.sums),
+        "layer_bits": [
+            [b.weight, b.activation, b.stored, b.scalars, b.norm_copies, b.share]
+            for b in one.layer_bits
+        ],
+    }
+
+
+def parse_evaluation(document: Mapping[str, Any]) -> Evaluation:
+    """The inverse of `evaluation_document`."""
+    return Evaluation(
+        epoch=document["epoch"],
+        seconds=document["seconds"],
+        examples=document["examples"],
+        measurements=tuple(_parse_measurement(one) for one in document["measurements"]),
+    )
+
+
+def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
+    fields = ("weight", "activation", "stored", "scalars", "norm_copies", "share")
+    return Measurement(
+        split=one["split"],
+        allocation=parse_allocation(one["allocation"]),
+        allocator=one["allocator"],
+        lambda_=one["lambda"],
+        protocol=one["protocol"],
+        correct=one["correct"],
+        total=one["total"],
+        sums=one["sums"],
+        layer_bits=tuple(
+            LayerBits(**dict(zip(fields, row, strict=True))) for row in one["layer_bits"]
+        ),
+    )

@@ -1,0 +1,146 @@
+"""A sweep: one question, asked of several arms. Plain records; `specfile` reads them from TOML."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bitsweep.bits import Bits
+from bitsweep.cost import DEFAULT_CONVENTION, Convention
+from bitsweep.space import Parameters, Space
+
+Sampler = Literal["grid", "random", "tpe"]
+Goal = Literal["maximize", "minimize"]
+Stage = Literal["start", "search", "confirm"]
+Metric = Literal["top1_percent", "loss"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The training every arm starts from: itself a trial, one per seed."""
+
+    method: str
+    epochs: int
+    parameters: Parameters = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What all arms share: data, model, epochs and the bit-widths to confirm at."""
+
+    data: str
+    model: str
+    epochs: int
+    bits: tuple[Bits, ...]
+    trainer: str = "image"
+    batch_size: int = 128
+    start: Start | None = None
+    convention: Convention = DEFAULT_CONVENTION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One method, with fixed parameters and the space that is searched; an empty space skips search."""
+
+    name: str
+    method: str
+    parameters: Parameters = field(default_factory=dict)
+    space: Space = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asha:
+    """Asynchronous successive halving: keep 1/reduction_factor at each rung from grace_epochs on."""
+
+    grace_epochs: int
+    reduction_factor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How the arms' spaces are explored; `seeds` are the training seeds of the search."""
+
+    sampler: Sampler = "tpe"
+    configurations_per_arm: int = 1
+    seed: int = 0
+    seeds: tuple[int, ...] = (1000,)
+    scheduler: Asha | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the search optimises, on validation, always.
+
+    `at`: bits whose mean is one value; "each": one study per bit-width; "all": one study over all
+    bits of the task, combined by `combine`.
+    """
+
+    metric: Metric = "top1_percent"
+    at: tuple[Bits, ...] | Literal["each", "all"] = "all"
+    goal: Goal = "maximize"
+    combine: Literal["mean", "min"] = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirm:
+    """The honest half: the best configurations again, on every seed, measured on test."""
+
+    best_per_arm: int = 1
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """A primary claim declared before the run: `arm` against `against` at one bit-width."""
+
+    arm: str
+    against: str
+    at: Bits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a trial occupies."""
+
+    cpus_per_worker: int = 1
+    gpus_per_worker: float = 0.0
+    workers_per_trial: int = 1
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When a trial is given up."""
+
+    trial_minutes: float | None = None
+    retries: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweep:
+    """A whole question; `text` is the file it came from, kept as provenance."""
+
+    name: str
+    question: str
+    task: Task
+    arms: tuple[Arm, ...]
+    objectives: tuple[Objective, ...]
+    reproduces: str
+    expects: str
+    cost: str
+    search: Search = field(default_factory=Search)
+    confirm: Confirm | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    resources: Resources = field(default_factory=Resources)
+    budget: Budget = field(default_factory=Budget)
+    text: str = ""
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name; KeyError if there is none."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise KeyError(name)
+
+    @property
+    def goal(self) -> Goal:
+        """The direction of the first objective."""
+        return self.objectives[0].goal

@@ -1,0 +1,196 @@
+"""The seam to the science: what a trainer is, and what methods, models and data declare of themselves.
+
+Declarations are free of torch, so that `validate`, `methods`, `--dry-run` and cost arithmetic are
+quick. Both sides are found through entry points; nothing here imports a trainer by name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+from bitsweep.bits import Bits
+from bitsweep.cost import Layer, LayerBits
+from bitsweep.errors import InputError, UnknownName, nearest
+from bitsweep.measurement import Evaluation
+from bitsweep.space import Parameter, Parameters
+from bitsweep.trial import Trial
+
+TRAINERS = "bitsweep.trainers"
+DECLARATIONS = "bitsweep.declarations"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """Where one trial keeps its state between processes.
+
+    `folder` exists and is the trial's own: a trainer saves its resumable state there, after the
+    yield of an evaluation has returned, and finds it again when it is restarted. `start_checkpoint`
+    is the file of the trial it starts from. A trainer leaves its final network at `final_checkpoint`
+    before its last evaluation is yielded.
+    """
+
+    folder: Path
+    start_checkpoint: Path | None = None
+
+    @property
+    def state_path(self) -> Path:
+        """The resumable state."""
+        return self.folder / "state.pt"
+
+    @property
+    def final_checkpoint(self) -> Path:
+        """The trained network."""
+        return self.folder / "final.pt"
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """A generator function: one evaluation per epoch, the first at epoch 1 (or 0 if none trains).
+
+    Closing the generator stops the training. A restarted trial continues from its workspace and
+    yields only evaluations after the last one whose yield returned. Raises errors.Diverged when a
+    loss is not finite, and anything else when it fails.
+    """
+
+    def __call__(self, trial: Trial, workspace: Workspace, /) -> Iterator[Evaluation]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodDeclaration:
+    """What a quantization method says of itself without torch.
+
+    serves: "one" trains a network per bit-width, "all" one network for all of them.
+    weight_bits: the widths it can do. activation_bits of an allocation: `activation_bits_of`.
+    layer_bits(layers, bits, parameters, all_bits): the arithmetic of its cost at one width, all_bits
+    being every width of the trial. canonical(parameters, all_bits): one spelling for parameters that
+    mean the same. check(parameters, all_bits): raise ValueError for what cannot be.
+    """
+
+    name: str
+    title: str
+    source: str
+    serves: Literal["one", "all"]
+    weight_bits: tuple[int, ...]
+    numerics: int
+    parameters: tuple[Parameter, ...]
+    layer_bits: Callable[
+        [Sequence[Layer], Bits, Parameters, tuple[Bits, ...]], tuple[LayerBits, ...]
+    ]
+    layer_kinds: tuple[str, ...] = ("conv", "linear")
+    trains: bool = True
+    needs_start: bool = False
+    canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
+    check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
+    summary: tuple[str, ...] = field(default=())
+
+    def allocation_bits(self, bits: Bits, parameters: Parameters) -> Bits:
+        """The bits that are really measured when a task asks for `bits`.
+
+        A method without quantization runs at 32; a fixed `activation_bits` replaces the tied ones.
+        """
+        if self.weight_bits == (32,):
+            return Bits(weight=32, activation=32)
+        fixed = parameters.get("activation_bits", "tied")
+        if fixed == "tied":
+            return bits
+        return Bits(weight=bits.weight, activation=int(fixed))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDeclaration:
+    """A network family: its layers with MACs and weights, as arithmetic.
+
+    layers(input_shape (channels, height, width), classes) -> the layers in order of execution.
+    """
+
+    name: str
+    title: str
+    source: str
+    numerics: int
+    layers: Callable[[tuple[int, int, int], int], tuple[Layer, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataDeclaration:
+    """A data set: shape of an image (channels, height, width), classes, sizes of its splits.
+
+    `sha256` is that of the decoded arrays; `is_shipped` says that it comes with the package.
+    """
+
+    name: str
+    title: str
+    source: str
+    sha256: str
+    shape: tuple[int, int, int]
+    classes: int
+    sizes: Mapping[str, int]
+    split_rule: str
+    is_shipped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declarations:
+    """Everything that is declared, by name; the lookups raise UnknownName with the nearest one."""
+
+    methods: Mapping[str, MethodDeclaration]
+    models: Mapping[str, ModelDeclaration]
+    data: Mapping[str, DataDeclaration]
+    loop_numerics: int = 1
+
+    def method(self, name: str) -> MethodDeclaration:
+        """The method of that name."""
+        return _look_up("method", name, self.methods)
+
+    def model(self, name: str) -> ModelDeclaration:
+        """The model of that name."""
+        return _look_up("model", name, self.models)
+
+    def data_set(self, name: str) -> DataDeclaration:
+        """The data set of that name."""
+        return _look_up("data set", name, self.data)
+
+
+def _look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
+    if name not in known:
+        hint = nearest(name, list(known))
+        raise UnknownName(f"unknown {kind} {name!r}{hint}; known: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def load_declarations() -> Declarations:
+    """Read the declarations of everything installed; raise InputError when a plug-in is broken.
+
+    A module of the group `bitsweep.declarations` has any of METHODS, MODELS, DATA_SETS (tables by
+    name) and LOOP_NUMERICS.
+    """
+    methods: dict[str, MethodDeclaration] = {}
+    models: dict[str, ModelDeclaration] = {}
+    data: dict[str, DataDeclaration] = {}
+    loop_numerics = 1
+    for entry in sorted(entry_points(group=DECLARATIONS), key=lambda one: one.name):
+        module = _load(entry)
+        methods |= getattr(module, "METHODS", {})
+        models |= getattr(module, "MODELS", {})
+        data |= getattr(module, "DATA_SETS", {})
+        loop_numerics = getattr(module, "LOOP_NUMERICS", loop_numerics)
+    return Declarations(methods=methods, models=models, data=data, loop_numerics=loop_numerics)
+
+
+def load_trainer(name: str) -> Trainer:
+    """The trainer of an entry point, or of "module:function"; raise UnknownName if there is none."""
+    if ":" in name:
+        trainer: Trainer = _load(EntryPoint(name="", value=name, group=TRAINERS))
+        return trainer
+    found = {entry.name: entry for entry in entry_points(group=TRAINERS)}
+    loaded: Trainer = _load(_look_up("trainer", name, found))
+    return loaded
+
+
+def _load(entry: EntryPoint) -> Any:  # a plug-in: anything may come
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"the plug-in {entry.value!r} cannot be loaded: {error}") from error

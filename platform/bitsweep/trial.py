@@ -1,0 +1,147 @@
+"""A trial: one training with everything that determines its numbers, named by its content.
+
+Device, versions and host are provenance and stay out of the identity.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from bitsweep.bits import Bits, parse_bits
+from bitsweep.measurement import Split
+from bitsweep.space import Parameters
+
+IDENTITY_VERSION = 1
+SHORT_ID_LENGTH = 12
+
+
+def canonical_json(document: object) -> str:
+    """The one spelling of a JSON document: sorted keys, no spaces, no NaN."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(document: object) -> str:
+    """SHA-256 (hex) of the canonical JSON of a document."""
+    return sha256(canonical_json(document).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One training run; two trials with equal content have equal ids and are the same trial.
+
+    `parameters` are resolved (defaults filled in, inert ones removed). `bits` are all widths the
+    one network serves. `start` is the id of the trial whose checkpoint it starts from. `numerics`
+    are the integers that method, model and loop declare; they change when their numbers change.
+    `splits` are the splits it measures: test only where a sweep confirms.
+    """
+
+    trainer: str
+    method: str
+    model: str
+    data: str
+    data_sha256: str
+    split_rule: str
+    bits: tuple[Bits, ...]
+    parameters: Parameters
+    epochs: int
+    batch_size: int
+    seed: int
+    numerics: Mapping[str, int]
+    splits: tuple[Split, ...] = ("validation",)
+    start: str | None = None
+    precision: str = "fp32"
+    world_size: int = 1
+    threads: int = 1
+    backend: str = "eager"
+
+    def __post_init__(self) -> None:
+        if not self.bits or list(self.bits) != sorted(set(self.bits)):
+            raise ValueError("a trial's bits are ascending, each once, at least one")
+        if min(self.epochs, self.seed) < 0 or min(self.batch_size, self.threads) < 1:
+            raise ValueError("epochs and seed are >= 0, batch size and threads >= 1")
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON of the content."""
+        return digest({"version": IDENTITY_VERSION} | trial_document(self))
+
+    @property
+    def short_id(self) -> str:
+        """The first digits of the id, enough to name it on a command line."""
+        return self.id[:SHORT_ID_LENGTH]
+
+    @property
+    def bits_label(self) -> str:
+        """`w3a3` for one width, `w2a2+w3a3` for several."""
+        return "+".join(one.label for one in self.bits)
+
+
+def trial_document(trial: Trial) -> dict[str, Any]:
+    """Plain JSON values, the content of the identity."""
+    document = asdict(trial)
+    document["bits"] = [one.label for one in trial.bits]
+    document["splits"] = list(trial.splits)
+    return document
+
+
+def parse_trial(document: Mapping[str, Any]) -> Trial:
+    """The inverse of `trial_document`."""
+    fields = dict(document)
+    fields["bits"] = tuple(parse_bits(label) for label in document["bits"])
+    fields["splits"] = tuple(document["splits"])
+    return Trial(**fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """Ran to its last epoch; `checkpoint` is the SHA-256 of the kept checkpoint, if one was kept."""
+
+    epoch: int
+    checkpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """Stopped by a scheduler after `epoch`; what it measured is kept."""
+
+    epoch: int
+    reason: str = "stopped by the scheduler"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diverged:
+    """A loss or an activation was not finite."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """An exception, a dead process or a time limit."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interrupted:
+    """The user or the machine ended the run; it goes on at the next start."""
+
+    reason: str = "interrupted"
+
+
+Outcome = Finished | Pruned | Diverged | Failed | Interrupted
+OUTCOMES: dict[str, type[Outcome]] = {
+    "finished": Finished,
+    "pruned": Pruned,
+    "diverged": Diverged,
+    "failed": Failed,
+    "interrupted": Interrupted,
+}
+
+
+def status_of(outcome: Outcome) -> str:
+    """The word for an outcome: finished, pruned, diverged, failed or interrupted."""
+    return type(outcome).__name__.lower()

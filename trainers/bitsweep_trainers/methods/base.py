@@ -1,0 +1,48 @@
+"""What a quantization method is to the training loop: five functions, no class to inherit."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bitsweep.bits import Bits
+from bitsweep.trial import Trial
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that learn alike. `learning_rate` is the peak; the loop's cosine scales it.
+
+    clip_norm: gradient norm of the group is clipped to it before the step; None: not clipped.
+    """
+
+    name: str
+    parameters: Sequence[nn.Parameter]
+    learning_rate: float
+    weight_decay: float = 0.0
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    clip_norm: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """A quantization method.
+
+    convert(network, trial, generator) -> the network with quantized layers, its weights kept; what
+    it draws comes from the generator. `network` has `stem`, `body` and `head`; the first layer lies
+    in the stem, the last in the head, and both become 8-bit.
+    calibrate(network, trial, images): initialise ranges and batch norms from normalised training
+    images (N, C, H, W); called once, before the first step, with the network in training mode.
+    parameter_groups(network, trial): what learns, and how.
+    backward(network, trial, images, labels, generator) -> the loss (detached scalar), after adding
+    the gradients of one batch for all widths of the trial.
+    select(network, bits): make the network run at these bits (evaluation).
+    """
+
+    convert: Callable[[nn.Module, Trial, torch.Generator], nn.Module]
+    calibrate: Callable[[nn.Module, Trial, Tensor], None]
+    parameter_groups: Callable[[nn.Module, Trial], Sequence[ParameterGroup]]
+    backward: Callable[[nn.Module, Trial, Tensor, Tensor, torch.Generator], Tensor]
+    select: Callable[[nn.Module, Bits], None]

@@ -1,0 +1,1 @@
+"""Networks, one family a file; `declared` gives their layers without torch."""

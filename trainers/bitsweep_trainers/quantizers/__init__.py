@@ -1,0 +1,1 @@
+"""Quantizers: functions on tensors with their gradients, one form a file."""
