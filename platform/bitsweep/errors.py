@@ -22,7 +22,7 @@ class Conflict(BitsweepError):
 
 
 class Diverged(Exception):
-    """Raised by a trainer when a loss or an activation is not finite; ends the trial as Diverged."""
+    """Raised by a trainer when a loss or an activation is not finite; its trial is Diverged."""
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -40,7 +40,8 @@ class Parameter:
             return "true or false"
         if self.kind == "choice":
             return "one of " + ", ".join(repr(one) for one in self.choices)
-        return f"a {'whole number' if self.kind == 'int' else 'number'} in [{self.low:g}, {self.high:g}]"
+        noun = "whole number" if self.kind == "int" else "number"
+        return f"a {noun} in [{self.low:g}, {self.high:g}]"
 
     def check(self, value: object) -> Value:
         """Return the value in its declared type; raise ValueError naming what was expected."""
@@ -71,7 +72,7 @@ def is_active(condition: Condition, parameters: Parameters) -> bool:
 
 
 def resolve(declared: Sequence[Parameter], given: Parameters) -> dict[str, Value]:
-    """Fill in defaults, check ranges and remove what is inert; raise ValueError for an unknown name.
+    """Fill in defaults, check ranges, drop what is inert; raise ValueError for an unknown name.
 
     Parameters may depend only on those declared before them.
     """

@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One method, with fixed parameters and the space that is searched; an empty space skips search."""
+    """One method, its fixed parameters and the space searched; an empty space skips search."""
 
     name: str
     method: str
@@ -48,7 +48,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asha:
-    """Asynchronous successive halving: keep 1/reduction_factor at each rung from grace_epochs on."""
+    """Asynchronous successive halving: 1/reduction_factor stays at each rung."""
 
     grace_epochs: int
     reduction_factor: int

@@ -1,4 +1,4 @@
-"""The seam to the science: what a trainer is, and what methods, models and data declare of themselves.
+"""The seam to the science: what a trainer is; what methods, models and data declare.
 
 Declarations are free of torch, so that `validate`, `methods`, `--dry-run` and cost arithmetic are
 quick. Both sides are found through entry points; nothing here imports a trainer by name.
@@ -27,9 +27,9 @@ class Workspace:
     """Where one trial keeps its state between processes.
 
     `folder` exists and is the trial's own: a trainer saves its resumable state there, after the
-    yield of an evaluation has returned, and finds it again when it is restarted. `start_checkpoint`
-    is the file of the trial it starts from. A trainer leaves its final network at `final_checkpoint`
-    before its last evaluation is yielded.
+    yield of an evaluation has returned, and finds it again when it is restarted.
+    `start_checkpoint` is the file of the trial it starts from. A trainer leaves its final network
+    at `final_checkpoint` before its last evaluation is yielded.
     """
 
     folder: Path
@@ -63,10 +63,10 @@ class MethodDeclaration:
     """What a quantization method says of itself without torch.
 
     serves: "one" trains a network per bit-width, "all" one network for all of them.
-    weight_bits: the widths it can do. activation_bits of an allocation: `activation_bits_of`.
-    layer_bits(layers, bits, parameters, all_bits): the arithmetic of its cost at one width, all_bits
-    being every width of the trial. canonical(parameters, all_bits): one spelling for parameters that
-    mean the same. check(parameters, all_bits): raise ValueError for what cannot be.
+    weight_bits: the widths it can do; what is really measured tells `allocation_bits`.
+    layer_bits(layers, bits, parameters, all_bits): the arithmetic of its cost at one width,
+    all_bits being every width of the trial. canonical(parameters, all_bits): one spelling for
+    parameters that mean the same. check(parameters, all_bits): ValueError for what cannot be.
     """
 
     name: str
@@ -180,7 +180,7 @@ def load_declarations() -> Declarations:
 
 
 def load_trainer(name: str) -> Trainer:
-    """The trainer of an entry point, or of "module:function"; raise UnknownName if there is none."""
+    """The trainer of an entry point or of "module:function"; UnknownName if there is none."""
     if ":" in name:
         trainer: Trainer = _load(EntryPoint(name="", value=name, group=TRAINERS))
         return trainer

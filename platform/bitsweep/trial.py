@@ -97,7 +97,7 @@ def parse_trial(document: Mapping[str, Any]) -> Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """Ran to its last epoch; `checkpoint` is the SHA-256 of the kept checkpoint, if one was kept."""
+    """Ran to its last epoch; `checkpoint` is the SHA-256 of the checkpoint, if one was kept."""
 
     epoch: int
     checkpoint: str | None = None

@@ -1,0 +1,204 @@
+"""What a sweep may not say: its meaning against what methods, models and data declare."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from bitsweep.bits import Bits
+from bitsweep.errors import UnknownName, nearest
+from bitsweep.plan import Plan
+from bitsweep.space import Range, Value, resolve
+from bitsweep.sweep import Arm, Sweep
+from bitsweep.trainer import Declarations, MethodDeclaration
+
+KeyPath = tuple[str | int, ...]
+
+
+class Problem(Exception):
+    """A mistake at a key, before the file and the line are known."""
+
+    def __init__(self, path: KeyPath, message: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def check_sweep(sweep: Sweep, declarations: Declarations) -> None:
+    """Raise Problem for the first thing that cannot be run or would not be honest."""
+    for check in _CHECKS:
+        check(sweep, declarations)
+
+
+def _check_names(sweep: Sweep, declarations: Declarations) -> None:
+    task = sweep.task
+    _known(declarations.data_set, task.data, ("task", "data"))
+    _known(declarations.model, task.model, ("task", "model"))
+    if task.start is not None:
+        _known(declarations.method, task.start.method, ("task", "start", "method"))
+        method = declarations.method(task.start.method)
+        _resolved(method, task.start.parameters, ("task", "start", "parameters"))
+    names: list[str] = []
+    for index, arm in enumerate(sweep.arms):
+        _known(declarations.method, arm.method, ("arms", index, "method"))
+        if arm.name in names:
+            message = f"two arms are named {arm.name!r}; give each arm a name of its own"
+            raise Problem(("arms", index, "name"), message)
+        names.append(arm.name)
+
+
+def _known(look_up: Callable[[str], object], name: str, path: KeyPath) -> None:
+    try:
+        look_up(name)
+    except UnknownName as error:
+        raise Problem(path, str(error)) from error
+
+
+def _resolved(
+    method: MethodDeclaration, given: Mapping[str, Value], path: KeyPath
+) -> dict[str, Value]:
+    names = [one.name for one in method.parameters]
+    for name, value in given.items():
+        if name not in names:
+            message = f"{method.name} has no such parameter{nearest(name, names)}"
+            raise Problem((*path, name), f"{message}; known: {', '.join(names)}")
+        try:
+            next(one for one in method.parameters if one.name == name).check(value)
+        except ValueError as error:
+            raise Problem((*path, name), f"{error} (method {method.name})") from error
+    return resolve(method.parameters, given)
+
+
+def _check_parameters(sweep: Sweep, declarations: Declarations) -> None:
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        _resolved(method, arm.parameters, ("arms", index, "parameters"))
+        for name, dimension in arm.space.items():
+            path = ("arms", index, "space", name)
+            if name in arm.parameters:
+                raise Problem(path, "is searched here and fixed in parameters: keep one")
+            for value in dimension.extremes:
+                _resolved(method, {name: value}, ("arms", index, "space"))
+            _check_when(arm, method, name=name, path=path)
+            if sweep.search.sampler == "grid" and isinstance(dimension, Range):
+                raise Problem(path, "a grid needs { choice = [...] }, got a range")
+
+
+def _check_when(arm: Arm, method: MethodDeclaration, *, name: str, path: KeyPath) -> None:
+    for other, wanted in arm.space[name].when.items():
+        known = [*arm.space, *arm.parameters]
+        if other not in known or other == name:
+            message = f"no other parameter {other!r} of this arm{nearest(other, known)}"
+            raise Problem((*path, "when"), message)
+        if list(arm.space).index(name) < _position(arm, other):
+            raise Problem((*path, "when"), f"put {other!r} before {name!r}")
+        for value in wanted:
+            _resolved(method, {other: value}, (*path, "when"))
+
+
+def _position(arm: Arm, name: str) -> int:
+    return list(arm.space).index(name) if name in arm.space else -1
+
+
+def _check_bits(sweep: Sweep, declarations: Declarations) -> None:
+    model = declarations.model(sweep.task.model)
+    data = declarations.data_set(sweep.task.data)
+    kinds = {layer.kind for layer in model.layers(data.shape, data.classes)}
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        path = ("arms", index, "method")
+        if method.needs_start and sweep.task.start is None:
+            raise Problem(path, f"{method.name} needs a trained network: add task.start")
+        if missing := kinds - set(method.layer_kinds):
+            raise Problem(path, f"{method.name} cannot do {', '.join(sorted(missing))} layers")
+        if method.weight_bits == (32,):
+            continue
+        for one in sweep.task.bits:
+            if one.weight not in method.weight_bits:
+                can = ", ".join(str(bits) for bits in method.weight_bits)
+                message = f"{method.name} (arm {arm.name}) cannot do {one.label}: it does {can}"
+                raise Problem(("task", "bits"), f"{message}-bit weights")
+
+
+def _check_combinations(sweep: Sweep, declarations: Declarations) -> None:
+    plan = Plan(sweep=sweep, declarations=declarations)
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        for path, given in _corners(arm, index):
+            parameters = resolve(method.parameters, given)
+            try:
+                method.check(parameters, plan.measured_bits(arm, parameters))
+            except ValueError as error:
+                raise Problem(path, f"{error} (method {method.name})") from error
+
+
+def _corners(arm: Arm, index: int) -> Iterator[tuple[KeyPath, dict[str, Value]]]:
+    """The fixed parameters, then each end of each dimension beside them."""
+    yield ("arms", index, "method"), dict(arm.parameters)
+    for name, dimension in arm.space.items():
+        for value in dimension.extremes:
+            yield ("arms", index, "space", name), {**arm.parameters, name: value}
+
+
+def _check_seeds(sweep: Sweep, declarations: Declarations) -> None:
+    if sweep.confirm is None:
+        return
+    if overlap := sorted(set(sweep.confirm.seeds) & set(sweep.search.seeds)):
+        shown = ", ".join(str(seed) for seed in overlap)
+        message = f"seeds {shown} are also in search.seeds: a lucky search seed would enter the"
+        raise Problem(("confirm", "seeds"), f"{message} reported mean; choose others")
+
+
+def _check_search(sweep: Sweep, declarations: Declarations) -> None:
+    plan = Plan(sweep=sweep, declarations=declarations)
+    scheduler = sweep.search.scheduler
+    if scheduler is not None and scheduler.grace_epochs >= sweep.task.epochs:
+        message = f"expected fewer than task.epochs = {sweep.task.epochs}, else nothing is stopped"
+        raise Problem(("search", "scheduler", "asha", "grace_epochs"), message)
+    for index, objective in enumerate(sweep.objectives):
+        if isinstance(objective.at, str):
+            continue
+        for arm in sweep.arms:
+            if arm.space:
+                _can_measure(plan, arm, objective.at, ("objectives", index, "at"))
+
+
+def _can_measure(plan: Plan, arm: Arm, at: Sequence[Bits], path: KeyPath) -> None:
+    measured = plan.measured_bits(arm, arm.parameters)
+    for bits in at:
+        if bits not in measured:
+            can = ", ".join(one.label for one in measured)
+            message = f"arm {arm.name!r} can never measure {bits.label}: it is measured at {can}"
+            raise Problem(path, message)
+
+
+def _check_comparisons(sweep: Sweep, declarations: Declarations) -> None:
+    plan = Plan(sweep=sweep, declarations=declarations)
+    names = [arm.name for arm in sweep.arms]
+    for index, comparison in enumerate(sweep.comparisons):
+        for key, name in (("arm", comparison.arm), ("against", comparison.against)):
+            path = ("comparisons", index, key)
+            if name not in names:
+                message = f"no arm is named {name!r}{nearest(name, names)}"
+                raise Problem(path, f"{message}; arms: {', '.join(names)}")
+            arm = sweep.arm(name)
+            if plan.method(arm).weight_bits != (32,):
+                _can_measure(plan, arm, (comparison.at,), ("comparisons", index, "at"))
+        if comparison.arm == comparison.against:
+            raise Problem(("comparisons", index, "against"), "an arm against itself")
+        if sweep.confirm is None:
+            raise Problem(("comparisons", index), "a comparison needs [confirm] with seeds")
+
+
+def _check_resources(sweep: Sweep, declarations: Declarations) -> None:
+    if sweep.resources.workers_per_trial > 1:
+        message = "trials over several workers cannot be run by this version; expected 1"
+        raise Problem(("resources", "workers_per_trial"), message)
+
+
+_CHECKS = (
+    _check_names,
+    _check_parameters,
+    _check_bits,
+    _check_combinations,
+    _check_seeds,
+    _check_search,
+    _check_comparisons,
+    _check_resources,
+)

@@ -1,0 +1,1 @@
+"""Running trials: the conductor decides, an executor runs, the recorder writes. Ray lives here."""

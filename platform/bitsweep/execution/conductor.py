@@ -1,0 +1,489 @@
+"""The conductor of a run: which trial is next, what came of it, and what follows from that.
+
+It is rebuilt from the store at every start, so that a run that was killed goes on where it was.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from bitsweep.bits import Bits
+from bitsweep.errors import Conflict
+from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.pruning import Pruner
+from bitsweep.execution.recorder import Recorder
+from bitsweep.execution.roster import Configuration, Entry, Study
+from bitsweep.measurement import Evaluation
+from bitsweep.plan import Plan, configuration_digest, studies
+from bitsweep.search.base import make_search
+from bitsweep.space import Parameters
+from bitsweep.store.reader import Score
+from bitsweep.sweep import Arm, Objective, Stage
+from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
+
+FIXED = "fixed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is: counts of trials, and the best validation value per arm."""
+
+    planned: int
+    finished: int
+    reused: int
+    running: int
+    failed: int
+    pruned: int
+    measurements: int
+    best: tuple[tuple[str, float], ...]
+    event: str = ""
+
+
+class Conductor:
+    """The agenda of one sweep. `observe` is called after every change with the progress."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        recorder: Recorder,
+        pruner: Pruner,
+        folders: Folders,
+        retries_failed: bool = False,
+        observe: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self._plan = plan
+        self._sweep = plan.sweep
+        self._recorder = recorder
+        self._pruner = pruner
+        self._folders = folders
+        self._retries_failed = retries_failed
+        self._observe = observe
+        self._entries: dict[str, Entry] = {}
+        self._users: dict[str, list[tuple[Study, Configuration]]] = {}
+        self._queue: deque[str] = deque()
+        self._measurements = 0
+        self._studies = self._make_studies()
+        self._enqueue_starts()
+        self._enqueue_known()
+        self._enqueue_fixed()
+        self._settle_all()
+
+    # What an executor calls.
+
+    def next_job(self) -> Job | None:
+        """The next trial that can start, proposing configurations as needed."""
+        while True:
+            for trial_id in list(self._queue):
+                job = self._job(self._entries[trial_id])
+                if job is not None:
+                    self._queue.remove(trial_id)
+                    self._say(f"started {self.describe(self._entries[trial_id])}")
+                    return job
+            if not self._propose():
+                return None
+
+    def is_done(self) -> bool:
+        """Nothing is running, queued, or left to propose."""
+        if self._queue or any(entry.is_running for entry in self._entries.values()):
+            return False
+        return all(study.is_searched for study in self._studies) and not self._can_confirm()
+
+    def evaluated(self, trial_id: str, evaluation: Evaluation, /) -> bool:
+        """Commit; then let the scheduler judge a trial of the search stage on validation."""
+        entry = self._entries[trial_id]
+        if entry.is_over:
+            return False
+        try:
+            if self._recorder.record(trial_id, evaluation):
+                self._measurements += len(evaluation.measurements)
+        except Conflict as error:
+            self.ended(trial_id, Failed(reason=str(error)))
+            return False
+        entry.note(evaluation, self._objective.metric)
+        self._say("")
+        if self._is_unwanted(entry):
+            self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason="a sibling was pruned"))
+            return False
+        if entry.stage == "search" and not self._goes_on(entry):
+            self.ended(trial_id, Pruned(epoch=evaluation.epoch))
+            return False
+        return True
+
+    def ended(self, trial_id: str, outcome: Outcome, /) -> None:
+        """Write the outcome and draw the consequences."""
+        entry = self._entries[trial_id]
+        if entry.is_over:
+            return
+        entry.outcome = outcome
+        entry.is_running = False
+        self._recorder.end(trial_id, outcome)
+        if not isinstance(outcome, Interrupted):
+            self._say(f"{_word(outcome)} {self.describe(entry)}")
+            self._settle(trial_id)
+
+    def interrupt(self) -> int:
+        """Mark what runs as interrupted; return how many trials that were."""
+        running = [one for one in self._entries.values() if one.is_running]
+        for entry in running:
+            self.ended(entry.trial.id, Interrupted())
+        return len(running)
+
+    # What a run asks at its end.
+
+    @property
+    def entries(self) -> Iterable[Entry]:
+        """Every trial of the run."""
+        return self._entries.values()
+
+    @property
+    def measurements(self) -> int:
+        """Measurements written by this run."""
+        return self._measurements
+
+    def planned(self) -> int:
+        """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""
+        known = sum(not entry.is_dropped for entry in self._entries.values())
+        to_search = sum(
+            max(study.asks_left, 0) * self._trials_per_configuration(study, "search")
+            for study in self._studies
+        )
+        to_confirm = sum(
+            self._sweep.confirm.best_per_arm * self._trials_per_configuration(study, "confirm")
+            for study in self._studies
+            if self._sweep.confirm is not None and not study.is_confirmed
+        )
+        return known + to_search + to_confirm
+
+    # The plan of the run.
+
+    @property
+    def _objective(self) -> Objective:
+        return self._sweep.objectives[0]
+
+    def _make_studies(self) -> list[Study]:
+        made = []
+        for arm in self._sweep.arms:
+            measured = self._plan.measured_bits(arm, arm.parameters)
+            if not arm.space:
+                made.append(self._study(arm, FIXED, measured, asks=0))
+                continue
+            for label, at in studies(self._objective, measured).items():
+                asks = self._sweep.search.configurations_per_arm
+                made.append(self._study(arm, label, at, asks=asks))
+        return made
+
+    def _study(self, arm: Arm, label: str, at: tuple[Bits, ...], *, asks: int) -> Study:
+        arm_id = self._recorder.arm_id(arm.name)
+        known = len(self._recorder.proposals(arm_id, label)) if asks else 0
+        search = None
+        if asks:
+            search = make_search(
+                self._sweep.search.sampler,
+                arm.space,
+                goal=self._objective.goal,
+                seed=self._sweep.search.seed,
+                known=known,
+                fixed=arm.parameters,
+            )
+        return Study(
+            arm=arm, arm_id=arm_id, label=label, at=at, search=search, asks_left=asks - known
+        )
+
+    def _enqueue_starts(self) -> None:
+        """The starts of the search seeds first, then those of the confirm seeds."""
+        confirm = self._sweep.confirm.seeds if self._sweep.confirm else ()
+        searching = self._sweep.search.seeds if self._searches() else ()
+        for seed in (*searching, *confirm):
+            start = self._plan.start_trial(seed)
+            if start is not None:
+                self._enter(start, stage="start", arm="start")
+
+    def _searches(self) -> bool:
+        return self._sweep.confirm is None or any(arm.space for arm in self._sweep.arms)
+
+    def _enqueue_known(self) -> None:
+        """Configurations that an earlier life of this sweep proposed."""
+        for study in self._studies:
+            if study.search is None:
+                continue
+            for proposal in self._recorder.proposals(study.arm_id, study.label):
+                self._add(study, proposal.id, proposal.parameters, stage="search")
+
+    def _enqueue_fixed(self) -> None:
+        """Arms without a space go straight to the last stage."""
+        for study in self._studies:
+            if study.search is None:
+                number = self._recorder.add_configuration(study.arm_id, FIXED, {})
+                stage: Stage = "confirm" if self._sweep.confirm else "search"
+                self._add(study, number, {}, stage=stage)
+                study.is_confirmed = True
+
+    def _add(
+        self, study: Study, id_: int, parameters: Parameters, *, stage: Stage
+    ) -> Configuration:
+        entries = [
+            self._enter(trial, stage=stage, arm=study.arm.name, study=study, configuration=id_)
+            for trial in self._trials(study, parameters, stage)
+        ]
+        configuration = Configuration(id=id_, parameters=parameters, entries=tuple(entries))
+        for entry in entries:
+            self._users.setdefault(entry.trial.id, []).append((study, configuration))
+        if stage == "search":
+            study.configurations.append(configuration)
+        return configuration
+
+    def _trials(self, study: Study, parameters: Parameters, stage: Stage) -> list[Trial]:
+        confirm = self._sweep.confirm
+        is_confirm = stage == "confirm" and confirm is not None
+        seeds = confirm.seeds if is_confirm and confirm else self._sweep.search.seeds
+        given = {**study.arm.parameters, **parameters}
+        bits: Iterable[Bits] = self._plan.measured_bits(study.arm, given)
+        if self._plan.method(study.arm).serves == "one" and (
+            not is_confirm or self._objective.at == "each"
+        ):
+            bits = study.at
+        return [
+            trial
+            for seed in seeds
+            for trial in self._plan.trials(
+                study.arm, parameters, seed=seed, bits=tuple(bits), stage=stage
+            )
+        ]
+
+    def _enter(
+        self,
+        trial: Trial,
+        *,
+        stage: Stage,
+        arm: str,
+        study: Study | None = None,
+        configuration: int | None = None,
+    ) -> Entry:
+        """Write a trial into the sweep and, if it has not ended, into the queue."""
+        arm_id = None if study is None else study.arm_id
+        self._recorder.add_trial(
+            trial,
+            layers=self._plan.layers(),
+            stage=stage,
+            arm_id=arm_id,
+            configuration=configuration,
+        )
+        if trial.id in self._entries:
+            return self._entries[trial.id]
+        entry = Entry(trial=trial, stage=stage, group=(arm, trial.bits_label, trial.seed))
+        self._entries[trial.id] = entry
+        self._take_over(entry)
+        if not entry.is_over:
+            self._queue.append(trial.id)
+        return entry
+
+    def _take_over(self, entry: Entry) -> None:
+        """Reuse what the store knows: an outcome that stands, and the newest validation."""
+        ended = self._recorder.ended(entry.trial.id)
+        if ended is None or isinstance(ended.outcome, Interrupted):
+            return
+        is_bad = isinstance(ended.outcome, Failed | Diverged)
+        if is_bad and self._retries_failed:
+            return
+        is_ours = entry.stage == "search" and ended.sweep_id == self._recorder.sweep_id
+        if isinstance(ended.outcome, Pruned) and not is_ours:
+            return
+        if isinstance(ended.outcome, Finished) and not self._has_checkpoint(entry, ended.outcome):
+            return
+        entry.outcome = ended.outcome
+        entry.is_reused = True
+        scores = self._recorder.scores(entry.trial.id)
+        entry.note_scores(scores, self._objective.metric)
+        if entry.stage == "search":
+            self._replay(entry, scores)
+
+    def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
+        """Let the scheduler know what a known trial showed at each epoch."""
+        metric = self._objective.metric
+        for epoch in sorted({score.epoch for score in scores}):
+            values = {one.allocation: one.metric(metric) for one in scores if one.epoch == epoch}
+            self._judge(entry, epoch, values)
+
+    def _has_checkpoint(self, entry: Entry, outcome: Finished) -> bool:
+        """A start whose checkpoint is gone from this machine must be trained again."""
+        if entry.stage != "start":
+            return True
+        kept = outcome.checkpoint
+        return kept is not None and self._folders.checkpoint(kept).is_file()
+
+    # What follows from what.
+
+    def _job(self, entry: Entry) -> Job | None:
+        start = self._entries.get(entry.trial.start) if entry.trial.start else None
+        checkpoint = None
+        if start is not None:
+            if not start.is_over:
+                return None
+            if not isinstance(start.outcome, Finished):
+                self._queue.remove(entry.trial.id)
+                self.ended(entry.trial.id, Failed(reason="the training it starts from failed"))
+                return None
+            checkpoint = start.outcome.checkpoint
+        if not self._recorder.claim(entry.trial.id):
+            self._follow_other_driver(entry)
+            return None
+        entry.is_running = True
+        self._recorder.start_attempt(entry.trial.id)
+        minutes = self._sweep.budget.trial_minutes
+        return Job(
+            trial=entry.trial,
+            folders=self._folders,
+            start_checkpoint=checkpoint,
+            keeps_checkpoint=entry.stage != "search",
+            limit_seconds=None if minutes is None else 60.0 * minutes,
+        )
+
+    def _follow_other_driver(self, entry: Entry) -> None:
+        """Another driver runs it: take over its result once it stands in the store."""
+        self._take_over(entry)
+        if entry.is_over:
+            self._queue.remove(entry.trial.id)
+            self._settle(entry.trial.id)
+
+    def _propose(self) -> bool:
+        """Ask a search for a configuration or confirm a finished study; False if neither can."""
+        waiting = [study for study in self._studies if study.asks_left > 0]
+        for study in sorted(waiting, key=lambda one: -one.asks_left):
+            study.asks_left -= 1
+            assert study.search is not None  # only searches have asks left
+            parameters = study.search.ask()
+            if parameters is None:
+                study.asks_left = 0
+                continue
+            self._accept(study, parameters)
+            return True
+        return self._confirm_next()
+
+    def _accept(self, study: Study, parameters: Parameters) -> None:
+        """Enter a proposal; one that repeats a known configuration is answered from it."""
+        name = configuration_digest(parameters)
+        for one in study.configurations:
+            if configuration_digest(one.parameters) == name:
+                if one.is_told and study.search is not None:
+                    study.search.tell(one.verdict(self._objective, study.at))
+                return
+        number = self._recorder.add_configuration(study.arm_id, study.label, parameters)
+        self._settle_configuration(study, self._add(study, number, parameters, stage="search"))
+
+    def _can_confirm(self) -> bool:
+        if self._sweep.confirm is None:
+            return False
+        return any(study.is_searched and not study.is_confirmed for study in self._studies)
+
+    def _confirm_next(self) -> bool:
+        confirm = self._sweep.confirm
+        for study in self._studies:
+            if confirm is None or study.is_confirmed or not study.is_searched:
+                continue
+            study.is_confirmed = True
+            for best in study.best(self._objective, confirm.best_per_arm):
+                self._add(study, best.id, best.parameters, stage="confirm")
+            return True
+        return False
+
+    def _settle_all(self) -> None:
+        for study in self._studies:
+            for configuration in list(study.configurations):
+                self._settle_configuration(study, configuration)
+
+    def _settle(self, trial_id: str) -> None:
+        for study, configuration in self._users.get(trial_id, []):
+            if configuration in study.configurations:
+                self._settle_configuration(study, configuration)
+
+    def _settle_configuration(self, study: Study, configuration: Configuration) -> None:
+        """Drop the siblings of a trial that did not finish; tell the sampler when all are over."""
+        if configuration.is_told:
+            return
+        if any(_is_lost(entry.outcome) for entry in configuration.entries):
+            for entry in configuration.entries:
+                if entry.trial.id in self._queue and not self._is_wanted_elsewhere(entry):
+                    self._queue.remove(entry.trial.id)
+                    entry.is_dropped = True
+        if configuration.is_over:
+            configuration.is_told = True
+            if study.search is not None:
+                study.search.tell(configuration.verdict(self._objective, study.at))
+
+    def _is_unwanted(self, entry: Entry) -> bool:
+        """A running trial of the search all of whose configurations are lost."""
+        return entry.stage == "search" and not self._is_wanted_elsewhere(entry)
+
+    def _is_wanted_elsewhere(self, entry: Entry) -> bool:
+        users = self._users.get(entry.trial.id, [])
+        return not users or any(
+            not any(_is_lost(one.outcome) for one in configuration.entries)
+            for _, configuration in users
+        )
+
+    def _goes_on(self, entry: Entry) -> bool:
+        return self._judge(entry, entry.epoch, entry.validation)
+
+    def _judge(self, entry: Entry, epoch: int, validation: dict[str, float]) -> bool:
+        if not validation:
+            return True
+        value = sum(validation.values()) / len(validation)
+        return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=value)
+
+    def _trials_per_configuration(self, study: Study, stage: Stage) -> int:
+        confirm = self._sweep.confirm
+        seeds = confirm.seeds if stage == "confirm" and confirm else self._sweep.search.seeds
+        if self._plan.method(study.arm).serves == "all":
+            return len(seeds)
+        return len(seeds) * len(study.at)
+
+    # Telling the user.
+
+    def _say(self, event: str) -> None:
+        self._observe(self.progress(event))
+
+    def progress(self, event: str = "") -> Progress:
+        """The counts at this moment."""
+        entries = [one for one in self._entries.values() if not one.is_dropped]
+        return Progress(
+            planned=self.planned(),
+            finished=sum(isinstance(one.outcome, Finished) for one in entries),
+            reused=sum(one.is_reused for one in entries),
+            running=sum(one.is_running for one in entries),
+            failed=sum(isinstance(one.outcome, Failed | Diverged) for one in entries),
+            pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
+            measurements=self._measurements,
+            best=self._best(),
+            event=event,
+        )
+
+    def _best(self) -> tuple[tuple[str, float], ...]:
+        found: dict[str, float] = {}
+        choose = max if self._objective.goal == "maximize" else min
+        for study in self._studies:
+            for best in study.best(self._objective, 1):
+                value = best.value(self._objective, study.at)
+                if value is not None:
+                    found[study.arm.name] = choose(value, found.get(study.arm.name, value))
+        return tuple(found.items())
+
+    def describe(self, entry: Entry) -> str:
+        """One line for people: arm, bits, seed, stage, id, and what came of it."""
+        arm, bits, seed = entry.group
+        text = f"{arm} {bits} seed {seed} ({entry.stage}, {entry.trial.short_id})"
+        if isinstance(entry.outcome, Failed | Diverged):
+            return f"{text}: {entry.outcome.reason}"
+        if not entry.validation or entry.outcome is None:
+            return text
+        shown = ", ".join(f"{label} {value:.2f}" for label, value in entry.validation.items())
+        return f"{text}: validation {self._objective.metric} {shown}"
+
+
+def _is_lost(outcome: Outcome | None) -> bool:
+    """The configuration of such a trial can no longer win."""
+    return isinstance(outcome, Pruned | Failed | Diverged)
+
+
+def _word(outcome: Outcome) -> str:
+    return type(outcome).__name__.lower()

@@ -1,0 +1,98 @@
+"""The one recorder of a run: what the driver writes, and what it may ask back."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bitsweep.cost import Layer
+from bitsweep.measurement import Evaluation
+from bitsweep.space import Parameters
+from bitsweep.store.reader import Ended, Proposal, Reader, Score
+from bitsweep.store.writer import Writer
+from bitsweep.sweep import Stage
+from bitsweep.trial import Outcome, Trial
+
+
+class Recorder:
+    """Binds the store to one sweep and one driver.
+
+    owner names the driver; `ended_hook` is called after an outcome stands (to clear a workspace).
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        reader: Reader,
+        *,
+        sweep_id: int,
+        arm_ids: Mapping[str, int],
+        owner: str,
+        provenance: Mapping[str, Any],
+        clock: Callable[[], float],
+        ended_hook: Callable[[str, Outcome], None] = lambda trial_id, outcome: None,
+    ) -> None:
+        self.sweep_id = sweep_id
+        self._writer = writer
+        self._reader = reader
+        self._arm_ids = dict(arm_ids)
+        self._owner = owner
+        self._provenance = dict(provenance)
+        self._clock = clock
+        self._ended_hook = ended_hook
+
+    def arm_id(self, name: str) -> int:
+        """The id of a current arm."""
+        return self._arm_ids[name]
+
+    def add_configuration(self, arm_id: int, study: str, parameters: Parameters) -> int:
+        """Write a proposal; return its id."""
+        return self._writer.add_configuration(arm_id, study, parameters)
+
+    def add_trial(
+        self,
+        trial: Trial,
+        *,
+        layers: tuple[Layer, ...],
+        stage: Stage,
+        arm_id: int | None,
+        configuration: int | None,
+    ) -> None:
+        """Write a trial and its place in this sweep."""
+        self._writer.add_trial(
+            trial,
+            layers=layers,
+            sweep_id=self.sweep_id,
+            stage=stage,
+            arm_id=arm_id,
+            configuration_id=configuration,
+        )
+
+    def proposals(self, arm_id: int, study: str) -> list[Proposal]:
+        """The configurations that stand in the store."""
+        return self._reader.proposals(arm_id, study)
+
+    def ended(self, trial_id: str) -> Ended | None:
+        """The outcome that stands in the store."""
+        return self._reader.ended([trial_id]).get(trial_id)
+
+    def scores(self, trial_id: str) -> Sequence[Score]:
+        """The validation measurements that stand in the store."""
+        return self._reader.scores(trial_id, split="validation")
+
+    def claim(self, trial_id: str) -> bool:
+        """Take a trial for this driver; False while another one that is alive has it."""
+        return self._writer.claim(trial_id, self._owner, at=self._clock())
+
+    def start_attempt(self, trial_id: str) -> None:
+        """Note that a worker gets the trial."""
+        self._writer.start_attempt(
+            trial_id, sweep_id=self.sweep_id, owner=self._owner, provenance=self._provenance
+        )
+
+    def record(self, trial_id: str, evaluation: Evaluation) -> bool:
+        """Commit an evaluation; False if it stood already."""
+        return self._writer.record(trial_id, evaluation)
+
+    def end(self, trial_id: str, outcome: Outcome) -> None:
+        """Commit an outcome."""
+        self._writer.end(trial_id, outcome, sweep_id=self.sweep_id)
+        self._ended_hook(trial_id, outcome)

@@ -1,0 +1,180 @@
+"""What a worker does with a job: turn the trainer's generator into steps, through an outbox.
+
+Each evaluation is appended to the outbox (and synced) before it is sent; a restarted job sends its
+outbox again. With idempotent inserts at the other end, every evaluation is recorded exactly once.
+"""
+
+import json
+import os
+import shutil
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+from bitsweep import errors
+from bitsweep.execution.base import Job, outcome_document
+from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
+from bitsweep.trainer import Trainer, Workspace, load_trainer
+from bitsweep.trial import Diverged, Failed, Finished, Outcome
+
+
+class _OutOfTime(BaseException):
+    """Raised by the alarm inside a trainer; not an Exception, so that no trainer swallows it."""
+
+
+class JobRun:
+    """One job in progress: `step` until it returns an outcome; `close` stops it at any time."""
+
+    def __init__(self, job: Job, *, trainer: Trainer | None = None) -> None:
+        self._job = job
+        self._folder = job.folders.workspace(job.trial.id)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._outbox = self._folder / "outbox.jsonl"
+        sent = _read_outbox(self._outbox)
+        self._resend = iter(sent)
+        self._known_epochs = {evaluation.epoch for evaluation in sent}
+        self._seconds = max((evaluation.seconds for evaluation in sent), default=0.0)
+        self._trainer = trainer
+        self._evaluations: Iterator[Evaluation] | None = None
+
+    def step(self) -> Evaluation | Outcome:
+        """The next evaluation, or how the trial ended. Raises nothing of the trainer's."""
+        again = next(self._resend, None)
+        if again is not None:
+            return again
+        try:
+            return self._next()
+        except errors.Diverged as error:
+            return Diverged(reason=str(error))
+        except _OutOfTime:
+            limit = self._job.limit_seconds or 0.0
+            return Failed(reason=f"timeout: over {limit / 60:g} minutes")
+        except Exception as error:  # whatever a trainer raises becomes an outcome, not a crash
+            (self._folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            return Failed(reason=_one_line(error))
+
+    def _next(self) -> Evaluation | Outcome:
+        finished = self._folder / "finished.json"
+        if finished.exists():
+            return Finished(**json.loads(finished.read_text(encoding="utf-8")))
+        if self._evaluations is None:
+            self._evaluations = self._start()
+        while True:
+            begin = monotonic()
+            with _alarm(self._seconds_left()):
+                evaluation = next(self._evaluations, None)
+            self._seconds += monotonic() - begin
+            if evaluation is None:
+                return self._finish(finished)
+            if evaluation.epoch not in self._known_epochs:
+                break
+        self._known_epochs.add(evaluation.epoch)
+        _append(self._outbox, evaluation)
+        return evaluation
+
+    def _start(self) -> Iterator[Evaluation]:
+        job = self._job
+        start = None
+        if job.start_checkpoint is not None:
+            start = job.folders.checkpoint(job.start_checkpoint)
+            if not start.is_file():
+                raise FileNotFoundError(f"the checkpoint it starts from is gone: {start.name}")
+        trainer = self._trainer or load_trainer(job.trial.trainer)
+        return iter(trainer(job.trial, Workspace(folder=self._folder, start_checkpoint=start)))
+
+    def _seconds_left(self) -> float | None:
+        if self._job.limit_seconds is None:
+            return None
+        return max(self._job.limit_seconds - self._seconds, 0.001)
+
+    def _finish(self, marker: Path) -> Finished:
+        """Keep the checkpoint under its digest; the marker makes the end repeatable."""
+        final = self._folder / "final.pt"
+        kept = None
+        if self._job.keeps_checkpoint and final.is_file():
+            kept = sha256(final.read_bytes()).hexdigest()
+            target = self._job.folders.checkpoint(kept)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_suffix(f".{os.getpid()}.part")
+            shutil.copyfile(final, partial)
+            partial.replace(target)
+        outcome = Finished(epoch=max(self._known_epochs, default=0), checkpoint=kept)
+        fields = {"epoch": outcome.epoch, "checkpoint": outcome.checkpoint}
+        _write_synced(marker, json.dumps(fields), mode="w")
+        return outcome
+
+    def close(self) -> None:
+        """Stop the trainer where it is; its workspace stays."""
+        closing = getattr(self._evaluations, "close", None)
+        self._evaluations = None
+        if closing is not None:
+            closing()
+
+
+def step_document(step: Evaluation | Outcome) -> dict[str, Any]:
+    """What travels from a worker to the driver."""
+    if isinstance(step, Evaluation):
+        return {"evaluation": evaluation_document(step)}
+    return {"outcome": outcome_document(step)}
+
+
+def _read_outbox(path: Path) -> list[Evaluation]:
+    """The evaluations of earlier lives; a line cut by a crash was never sent and is dropped."""
+    if not path.exists():
+        return []
+    evaluations = []
+    whole = b""
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            evaluations.append(parse_evaluation(json.loads(line)))
+        except (ValueError, KeyError):
+            break
+        if not line.endswith(b"\n"):
+            break
+        whole += line
+    evaluations = evaluations[: whole.count(b"\n")]
+    path.write_bytes(whole)
+    return evaluations
+
+
+def _append(path: Path, evaluation: Evaluation) -> None:
+    _write_synced(path, json.dumps(evaluation_document(evaluation)) + "\n", mode="a")
+
+
+def _write_synced(path: Path, text: str, *, mode: str) -> None:
+    with path.open(mode, encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else "no message"
+    return f"{type(error).__name__}: {first}"[:500]
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    """Raise _OutOfTime in the block after so many seconds; signals reach the main thread alone."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise _OutOfTime
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,143 @@
+"""From a sweep and a choice of parameters to trials: arithmetic on records and declarations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bitsweep.bits import Bits
+from bitsweep.cost import Convention, Layer, bitops, size_bits
+from bitsweep.measurement import Split
+from bitsweep.space import Parameters, resolve
+from bitsweep.sweep import Arm, Objective, Stage, Sweep
+from bitsweep.trainer import Declarations, MethodDeclaration
+from bitsweep.trial import Trial, digest
+
+SEARCH_SPLITS: tuple[Split, ...] = ("validation",)
+CONFIRM_SPLITS: tuple[Split, ...] = ("validation", "test")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A sweep together with what its methods, model and data declare; makes its trials."""
+
+    sweep: Sweep
+    declarations: Declarations
+
+    def method(self, arm: Arm) -> MethodDeclaration:
+        """The declaration of an arm's method."""
+        return self.declarations.method(arm.method)
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the task's model at the shape of its data."""
+        data = self.declarations.data_set(self.sweep.task.data)
+        return self.declarations.model(self.sweep.task.model).layers(data.shape, data.classes)
+
+    def measured_bits(self, arm: Arm, parameters: Parameters) -> tuple[Bits, ...]:
+        """The bits an arm is measured at, ascending, when the task asks for its bits."""
+        method = self.method(arm)
+        asked = self.sweep.task.bits
+        return tuple(sorted({method.allocation_bits(one, parameters) for one in asked}))
+
+    def search_bits(self, arm: Arm, parameters: Parameters, at: Sequence[Bits]) -> list[Bits]:
+        """The measured bits that the search runs: those of the objective, or all."""
+        measured = self.measured_bits(arm, parameters)
+        return [one for one in measured if one in at] or list(measured)
+
+    def start_trial(self, seed: int) -> Trial | None:
+        """The training that the arms start from with this seed; None if the task has no start."""
+        task = self.sweep.task
+        if task.start is None:
+            return None
+        method = self.declarations.method(task.start.method)
+        bits = method.allocation_bits(task.bits[0], {})
+        return self._trial(
+            method,
+            resolve(method.parameters, task.start.parameters),
+            bits=(bits,),
+            epochs=task.start.epochs,
+            seed=seed,
+            start=None,
+            splits=SEARCH_SPLITS,
+        )
+
+    def trials(
+        self, arm: Arm, parameters: Parameters, *, seed: int, bits: Sequence[Bits], stage: Stage
+    ) -> tuple[Trial, ...]:
+        """The trials of one configuration at one seed: one per width, or one for all widths."""
+        method = self.method(arm)
+        given = {**arm.parameters, **parameters}
+        start = self.start_trial(seed)
+        widths = sorted(bits)
+        groups = [tuple(widths)] if method.serves == "all" else [(one,) for one in widths]
+        return tuple(
+            self._trial(
+                method,
+                method.canonical(resolve(method.parameters, given), group),
+                bits=group,
+                epochs=self.sweep.task.epochs if method.trains else 0,
+                seed=seed,
+                start=None if start is None else start.id,
+                splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
+            )
+            for group in groups
+        )
+
+    def _trial(
+        self,
+        method: MethodDeclaration,
+        parameters: Parameters,
+        *,
+        bits: tuple[Bits, ...],
+        epochs: int,
+        seed: int,
+        start: str | None,
+        splits: tuple[Split, ...],
+    ) -> Trial:
+        task = self.sweep.task
+        data = self.declarations.data_set(task.data)
+        model = self.declarations.model(task.model)
+        return Trial(
+            trainer=task.trainer,
+            method=method.name,
+            model=model.name,
+            data=data.name,
+            data_sha256=data.sha256,
+            split_rule=data.split_rule,
+            bits=bits,
+            parameters=dict(parameters),
+            epochs=epochs,
+            batch_size=task.batch_size,
+            seed=seed,
+            numerics={
+                "method": method.numerics,
+                "model": model.numerics,
+                "loop": self.declarations.loop_numerics,
+            },
+            splits=splits,
+            start=start,
+            threads=self.sweep.resources.cpus_per_worker,
+        )
+
+    def cost(
+        self, arm: Arm, parameters: Parameters, bits: Bits, convention: Convention
+    ) -> tuple[float, int]:
+        """BitOps and size in bits of an arm's network at one width, before it is trained."""
+        method = self.method(arm)
+        layers = self.layers()
+        resolved = resolve(method.parameters, {**arm.parameters, **parameters})
+        widths = self.measured_bits(arm, resolved)
+        layer_bits = method.layer_bits(layers, bits, resolved, widths)
+        return bitops(layers, layer_bits, convention), size_bits(layers, layer_bits, convention)
+
+
+def studies(objective: Objective, measured: Sequence[Bits]) -> dict[str, tuple[Bits, ...]]:
+    """The studies of an objective by label, each with the bits whose value it optimises."""
+    if objective.at == "all":
+        return {"all": tuple(measured)}
+    if objective.at == "each":
+        return {one.label: (one,) for one in measured}
+    return {"+".join(one.label for one in objective.at): tuple(objective.at)}
+
+
+def configuration_digest(parameters: Parameters) -> str:
+    """What names a configuration inside its study."""
+    return digest(dict(parameters))

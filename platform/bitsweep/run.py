@@ -1,0 +1,185 @@
+"""The story: a sweep's life in one short function, from a plan to a report."""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, time
+from typing import Literal
+
+from bitsweep.execution.base import Executor, Folders
+from bitsweep.execution.conductor import Conductor, Progress
+from bitsweep.execution.local import LocalExecutor
+from bitsweep.execution.provenance import describe, owner_name
+from bitsweep.execution.pruning import make_pruner
+from bitsweep.execution.recorder import Recorder
+from bitsweep.plan import Plan
+from bitsweep.store.database import open_to_write, store_url
+from bitsweep.store.reader import Reader
+from bitsweep.store.writer import CLAIM_SECONDS, Writer
+from bitsweep.sweep import Arm
+from bitsweep.tracking.mirror_process import MirrorProcess
+from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, digest
+
+ExecutorName = Literal["ray", "local"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """Where results go and who runs the trials. `mlflow` None: no mirror."""
+
+    store: str
+    mlflow: str | None
+    executor: ExecutorName = "ray"
+    address: str | None = None
+    retries_failed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """What a run did. `failures` holds one line per trial that failed or diverged."""
+
+    sweep: str
+    trials_total: int
+    trials_run: int
+    trials_reused: int
+    trials_failed: int
+    trials_pruned: int
+    measurements_written: int
+    seconds: float
+    is_interrupted: bool
+    failures: tuple[str, ...]
+    mirror_lag: str | None
+
+
+def run_sweep(
+    plan: Plan, options: RunOptions, *, observe: Callable[[Progress], None]
+) -> RunReport:
+    """Run what is missing of a sweep; an interrupt ends it early and loses nothing measured."""
+    begin = monotonic()
+    engine = open_to_write(options.store)
+    writer, reader = Writer(engine), Reader(engine)
+    folders = folders_of(options.store)
+    owner = owner_name()
+    sweep_id, arm_ids = writer.register_sweep(plan.sweep, arm_digests(plan))
+    names = [arm.name for arm in plan.sweep.arms]
+    recorder = Recorder(
+        writer,
+        reader,
+        sweep_id=sweep_id,
+        arm_ids=dict(zip(names, arm_ids, strict=True)),
+        owner=owner,
+        provenance=describe(),
+        clock=time,
+        ended_hook=lambda trial_id, outcome: _clear(folders, trial_id, outcome),
+    )
+    conductor = Conductor(
+        plan,
+        recorder=recorder,
+        pruner=make_pruner(
+            plan.sweep.search.scheduler, goal=plan.sweep.goal, epochs=plan.sweep.task.epochs
+        ),
+        folders=folders,
+        retries_failed=options.retries_failed,
+        observe=observe,
+    )
+    mirror = MirrorProcess(options.store, options.mlflow, plan.sweep.name)
+    is_interrupted = False
+    with mirror, _heartbeat(options.store, owner):
+        try:
+            if not conductor.is_done():
+                _executor(plan, options).run(conductor)
+        except KeyboardInterrupt:
+            is_interrupted = True
+            conductor.interrupt()
+        finally:
+            _leave(options)
+            writer.release(owner)
+    engine.dispose()
+    return _report(
+        plan, conductor, monotonic() - begin, is_interrupted=is_interrupted, lag=mirror.lag
+    )
+
+
+def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:
+    """Each arm with the digest of all that shapes its search: task, arm, search, objectives."""
+    sweep = plan.sweep
+    shared = [repr(sweep.task), repr(sweep.search), repr(sweep.objectives)]
+    return [(arm, digest([*shared, repr(arm)])) for arm in sweep.arms]
+
+
+def folders_of(store: str) -> Folders:
+    """Workspaces and checkpoints beside a SQLite file; under ./results for a server."""
+    url = store_url(store)
+    root = Path("results").resolve()
+    if url.get_backend_name() == "sqlite" and url.database:
+        root = Path(url.database).resolve().parent
+    return Folders(workspaces=root / "workspaces", artifacts=root / "artifacts" / "checkpoints")
+
+
+def _executor(plan: Plan, options: RunOptions) -> Executor:
+    if options.executor == "local":
+        return LocalExecutor()
+    from bitsweep.execution.ray_tune import RayTuneExecutor
+
+    return RayTuneExecutor(
+        resources=plan.sweep.resources,
+        retries=plan.sweep.budget.retries,
+        address=options.address,
+    )
+
+
+def _leave(options: RunOptions) -> None:
+    if options.executor == "ray":
+        from bitsweep.execution.ray_tune import disconnect
+
+        disconnect()
+
+
+def _clear(folders: Folders, trial_id: str, outcome: Outcome) -> None:
+    """A trial that ended for good needs its workspace no more; one that may go on keeps it."""
+    if isinstance(outcome, Finished | Pruned | Diverged):
+        shutil.rmtree(folders.workspace(trial_id), ignore_errors=True)
+
+
+@contextmanager
+def _heartbeat(store: str, owner: str) -> Iterator[None]:
+    """Show in the store that this driver is alive, from a thread with a connection of its own."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        writer = Writer(open_to_write(store))
+        while not stop.wait(CLAIM_SECONDS / 4):
+            writer.heartbeat(owner, at=time())
+        writer.close()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+def _report(
+    plan: Plan, conductor: Conductor, seconds: float, *, is_interrupted: bool, lag: str | None
+) -> RunReport:
+    entries = [one for one in conductor.entries if not one.is_dropped]
+    ran = [one for one in entries if one.outcome is not None and not one.is_reused]
+    failed = [one for one in entries if isinstance(one.outcome, Failed | Diverged)]
+    return RunReport(
+        sweep=plan.sweep.name,
+        trials_total=conductor.planned() if is_interrupted else len(entries),
+        trials_run=len(ran),
+        trials_reused=sum(one.is_reused for one in entries),
+        trials_failed=len(failed),
+        trials_pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
+        measurements_written=conductor.measurements,
+        seconds=seconds,
+        is_interrupted=is_interrupted,
+        failures=tuple(conductor.describe(one) for one in failed),
+        mirror_lag=lag,
+    )

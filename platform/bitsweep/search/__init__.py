@@ -1,0 +1,1 @@
+"""Who proposes configurations. Optuna lives here and nowhere else."""

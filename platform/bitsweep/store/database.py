@@ -1,0 +1,98 @@
+"""Opening a result database: its address, its pragmas, its migrations."""
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from bitsweep.errors import StoreError
+
+DEFAULT_STORE = "results/bitsweep.db"
+_BUSY_MILLISECONDS = 30_000
+
+
+def store_url(address: str) -> URL:
+    """Read a path or a database URL; raise StoreError for anything else."""
+    if "://" not in address:
+        return URL.create("sqlite", database=str(Path(address).resolve()))
+    try:
+        url = make_url(address)
+    except ArgumentError as error:
+        raise StoreError(f"store {address!r}: expected a file or a database URL") from error
+    if url.get_backend_name() == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    if url.get_backend_name() == "sqlite":
+        return url
+    raise StoreError(f"store {address!r}: expected SQLite (a file) or postgresql://...")
+
+
+def open_to_write(address: str) -> Engine:
+    """Open a store, creating a SQLite file and migrating it; raise StoreError if it fails."""
+    url = store_url(address)
+    if url.get_backend_name() == "sqlite" and url.database:
+        try:
+            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"store {address!r}: {error.strerror}: {error.filename}") from error
+    engine = create_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _sqlite_writer_pragmas)
+    try:
+        upgrade(engine)
+    except SQLAlchemyError as error:
+        raise StoreError(f"store {address!r} cannot be opened: {first_line(error)}") from error
+    return engine
+
+
+def open_to_read(address: str) -> Engine:
+    """Open a store that exists, for reading alone: the database itself refuses writes."""
+    url = store_url(address)
+    if url.get_backend_name() == "sqlite":
+        if not url.database or not Path(url.database).is_file():
+            raise StoreError(f"no store at {address!r}: run a sweep first, or give --store")
+        uri = f"file:{Path(url.database).resolve()}"
+        engine = create_engine(
+            URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
+        )
+    else:
+        options = "-c default_transaction_read_only=on -c statement_timeout=60000"
+        engine = create_engine(url, connect_args={"options": options})
+    try:
+        if not inspect(engine).has_table("measurements"):
+            raise StoreError(f"{address!r} is no bitsweep store: it has no table 'measurements'")
+    except SQLAlchemyError as error:
+        raise StoreError(f"store {address!r} cannot be read: {first_line(error)}") from error
+    return engine
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the schema to the newest version."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a database's complaint, without the statement behind it."""
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().splitlines()[0]
+
+
+def _sqlite_writer_pragmas(connection: Any, _record: Any) -> None:  # a DB-API connection
+    """Readers never block a writer (WAL), and a commit survives power loss (FULL)."""
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_MILLISECONDS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

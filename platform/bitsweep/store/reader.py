@@ -1,0 +1,339 @@
+"""Reading the result database: plain records out, no SQL beyond this package."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Select, case, func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from bitsweep.errors import InputError, StoreError, UnknownName, nearest
+from bitsweep.space import Value
+from bitsweep.store import schema
+from bitsweep.store.database import first_line
+from bitsweep.sweep import Stage
+from bitsweep.trial import (
+    Diverged,
+    Failed,
+    Finished,
+    Interrupted,
+    Outcome,
+    Pruned,
+    Trial,
+    parse_trial,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A configuration as it stands in the store."""
+
+    id: int
+    number: int
+    parameters: Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A trial's outcome, and the sweep that saw it."""
+
+    outcome: Outcome
+    sweep_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One measurement without its trial: what the search looks at."""
+
+    epoch: int
+    split: str
+    allocation: str
+    correct: int | None
+    total: int
+    loss_sum: float | None
+    recorded_at: str
+
+    def metric(self, name: str) -> float:
+        """top1_percent or loss; KeyError where it was not measured."""
+        if name == "top1_percent" and self.correct is not None:
+            return 100.0 * self.correct / self.total
+        if name == "loss" and self.loss_sum is not None:
+            return self.loss_sum / self.total
+        raise KeyError(name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultRow:
+    """A row of the view `member_results`: a measurement at the last epoch of a trial."""
+
+    arm: str | None
+    method: str
+    trial_id: str
+    configuration_id: int | None
+    seed: int
+    stage: Stage
+    status: str
+    split: str
+    allocation: str
+    correct: int | None
+    total: int
+    loss: float | None
+    bitops: float
+    size_bits: int
+    mean_weight_bits: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmRow:
+    """An arm of a sweep, and how far its search came."""
+
+    id: int
+    name: str
+    method: str
+    configurations: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonRow:
+    """A declared comparison."""
+
+    arm: str
+    against: str
+    at: str
+    is_primary: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepRow:
+    """A sweep as it stands in the store."""
+
+    id: int
+    name: str
+    question: str
+    convention: str
+    goal: str
+    text: str
+    text_sha256: str
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRow:
+    """A trial of a sweep and how it ended; status running or planned where it has not."""
+
+    trial_id: str
+    arm: str | None
+    method: str
+    bits: str
+    seed: int
+    stage: Stage
+    status: str
+    reason: str
+    last_epoch: int | None
+    epochs: int
+
+
+class Reader:
+    """Questions to a store. Opens no transaction longer than one question."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def sweeps(self) -> list[SweepRow]:
+        """Every sweep, the newest first."""
+        table = schema.sweeps
+        columns = [table.c[name] for name in SweepRow.__dataclass_fields__]
+        query = select(*columns).order_by(table.c.updated_at.desc(), table.c.id.desc())
+        return [SweepRow(**row) for row in self._rows(query)]
+
+    def sweep(self, name: str) -> SweepRow:
+        """The sweep of that name; raise UnknownName with the nearest one."""
+        known = {one.name: one for one in self.sweeps()}
+        if name not in known:
+            hint = nearest(name, list(known))
+            listed = ", ".join(known) or "none yet"
+            raise UnknownName(f"no sweep is named {name!r}{hint}; sweeps: {listed}")
+        return known[name]
+
+    def arms(self, sweep_id: int) -> list[ArmRow]:
+        """The current arms of a sweep in the order of its file."""
+        arms, configurations = schema.arms, schema.configurations
+        members = schema.memberships
+        searched = (
+            select(func.count(func.distinct(configurations.c.id)))
+            .select_from(
+                configurations.join(members, members.c.configuration_id == configurations.c.id)
+            )
+            .where((configurations.c.arm_id == arms.c.id) & (members.c.stage == "search"))
+            .scalar_subquery()
+        )
+        query = (
+            select(arms.c.id, arms.c.name, arms.c.method, searched.label("configurations"))
+            .where((arms.c.sweep_id == sweep_id) & arms.c.is_current)
+            .order_by(arms.c.position)
+        )
+        return [ArmRow(**row) for row in self._rows(query)]
+
+    def comparisons(self, sweep_id: int) -> list[ComparisonRow]:
+        """The declared comparisons that stand in the sweep file as last run."""
+        table = schema.comparisons
+        query = (
+            select(table.c.arm, table.c.against, table.c["at"], table.c.is_primary)
+            .where((table.c.sweep_id == sweep_id) & table.c.is_current)
+            .order_by(table.c.id)
+        )
+        return [ComparisonRow(**row) for row in self._rows(query)]
+
+    def proposals(self, arm_id: int, study: str) -> list[Proposal]:
+        """The configurations of a study in the order of their proposal."""
+        table = schema.configurations
+        query = (
+            select(table.c.id, table.c.number, table.c.parameters)
+            .where((table.c.arm_id == arm_id) & (table.c.study == study))
+            .order_by(table.c.number)
+        )
+        return [Proposal(**row) for row in self._rows(query)]
+
+    def ended(self, trial_ids: Sequence[str]) -> dict[str, Ended]:
+        """The outcomes of those of the trials that have one."""
+        table = schema.outcomes
+        query = select(table).where(table.c.trial_id.in_(trial_ids))
+        return {
+            row["trial_id"]: Ended(outcome=_outcome(row), sweep_id=row["sweep_id"])
+            for row in self._rows(query)
+        }
+
+    def trial(self, prefix: str) -> Trial:
+        """The trial whose id begins so; raise UnknownName for none, InputError for several."""
+        table = schema.trials
+        query = select(table.c.document).where(table.c.id.startswith(prefix, autoescape=True))
+        found = self._rows(query.limit(2))
+        if not found:
+            raise UnknownName(f"no trial's id begins with {prefix!r}; `bitsweep show SWEEP` lists")
+        if len(found) > 1:
+            raise InputError(f"several trials begin with {prefix!r}: give more digits")
+        return parse_trial(found[0]["document"])
+
+    def scores(self, trial_id: str, *, split: str | None = None) -> list[Score]:
+        """What a trial measured, by epoch."""
+        table, allocations = schema.measurements, schema.allocations
+        evaluations = schema.evaluations
+        same = (evaluations.c.trial_id == table.c.trial_id) & (
+            evaluations.c.epoch == table.c.epoch
+        )
+        query = (
+            select(
+                table.c.epoch,
+                table.c.split,
+                allocations.c.label.label("allocation"),
+                table.c.correct,
+                table.c.total,
+                table.c.loss_sum,
+                evaluations.c.recorded_at,
+            )
+            .select_from(
+                table.join(allocations, allocations.c.id == table.c.allocation_id).join(
+                    evaluations, same
+                )
+            )
+            .where(table.c.trial_id == trial_id)
+            .order_by(table.c.epoch, table.c.id)
+        )
+        if split is not None:
+            query = query.where(table.c.split == split)
+        return [Score(**row) for row in self._rows(query)]
+
+    def results(self, sweep: str, *, where: Mapping[str, str] | None = None) -> list[ResultRow]:
+        """What the trials of one sweep measured at their last epoch, filtered by equal columns."""
+        conditions = "".join(f" AND r.{name} = :{name}" for name in where or {})
+        columns = ", ".join(f"r.{name}" for name in ResultRow.__dataclass_fields__)
+        statement = text(
+            f"SELECT DISTINCT {columns} FROM member_results r "
+            f"WHERE r.sweep = :sweep{conditions} ORDER BY r.allocation, r.seed"
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement, {"sweep": sweep, **(where or {})}).mappings()
+            return [ResultRow(**dict(row)) for row in rows]
+
+    def trial_rows(self, sweep_id: int) -> list[TrialRow]:
+        """Every trial of a sweep's current arms with its status."""
+        members, trials, arms = schema.memberships, schema.trials, schema.arms
+        outcomes = schema.outcomes
+        status = func.coalesce(outcomes.c.status, _status_without_outcome(trials.c.last_epoch))
+        joined = (
+            members.join(trials, trials.c.id == members.c.trial_id)
+            .outerjoin(arms, arms.c.id == members.c.arm_id)
+            .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
+        )
+        query = (
+            select(
+                trials.c.id.label("trial_id"),
+                arms.c.name.label("arm"),
+                trials.c.method,
+                trials.c.bits,
+                trials.c.seed,
+                members.c.stage,
+                status.label("status"),
+                func.coalesce(outcomes.c.reason, "").label("reason"),
+                trials.c.last_epoch,
+                trials.c.epochs,
+            )
+            .select_from(joined)
+            .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
+            .order_by(members.c.id)
+        )
+        return [TrialRow(**row) for row in self._rows(query)]
+
+    def provenance(self, trial_id: str) -> list[dict[str, Any]]:
+        """The attempts of a trial with code, packages and machine."""
+        attempts, provenance = schema.attempts, schema.provenance
+        query = (
+            select(
+                attempts.c.started_at,
+                attempts.c.ended_at,
+                provenance.c.hostname,
+                provenance.c.device,
+                provenance.c.git_commit,
+                provenance.c.git_is_dirty,
+                provenance.c.versions,
+            )
+            .select_from(attempts.join(provenance, provenance.c.id == attempts.c.provenance_id))
+            .where(attempts.c.trial_id == trial_id)
+            .order_by(attempts.c.id)
+        )
+        return self._rows(query)
+
+    def query(self, sql: str, *, limit: int = 10_000) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a statement of the user's; raise StoreError with the database's own words."""
+        try:
+            with self._engine.connect() as connection:
+                result = connection.exec_driver_sql(sql)
+                if not result.returns_rows:
+                    raise StoreError("the statement returns no rows: only SELECT is of use here")
+                return list(result.keys()), [tuple(row) for row in result.fetchmany(limit)]
+        except SQLAlchemyError as error:
+            raise StoreError(f"the query failed: {first_line(error)}") from error
+
+
+def _status_without_outcome(last_epoch: ColumnElement[Any]) -> ColumnElement[str]:
+    return case((last_epoch.is_(None), "planned"), else_="running")
+
+
+def _outcome(row: Mapping[str, Any]) -> Outcome:
+    status, reason = row["status"], row["reason"]
+    if status == "finished":
+        return Finished(epoch=row["epoch"] or 0, checkpoint=row["checkpoint"])
+    if status == "pruned":
+        return Pruned(epoch=row["epoch"] or 0, reason=reason)
+    if status == "diverged":
+        return Diverged(reason=reason)
+    return Failed(reason=reason) if status == "failed" else Interrupted(reason=reason)

@@ -1,0 +1,439 @@
+"""Writing into the result database: every verb is one transaction and may be repeated.
+
+One recorder writes a trial at a time. Writing the same facts again changes nothing; other facts
+under a key that stands are kept aside as a conflict and raise `Conflict`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bitsweep.cost import Convention, Layer, LayerBits, bitops, mean_bits, size_bits
+from bitsweep.errors import Conflict
+from bitsweep.measurement import Evaluation, Measurement
+from bitsweep.space import Parameters
+from bitsweep.store import schema
+from bitsweep.sweep import Arm, Stage, Sweep
+from bitsweep.trial import Finished, Outcome, Pruned, Trial, digest, status_of, trial_document
+
+CLAIM_SECONDS = 60.0
+
+
+def utc_now() -> str:
+    """The time as the store writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Writer:
+    """The verbs of a run. Not shared between threads; several processes may each have one."""
+
+    def __init__(self, engine: Engine, *, now: Callable[[], str] = utc_now) -> None:
+        self._engine = engine
+        self._now = now
+        self._allocations: dict[tuple[int, str, tuple[LayerBits, ...]], int] = {}
+        self._models: dict[str, tuple[int, tuple[Layer, ...]]] = {}
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._engine.dispose()
+
+    def register_sweep(
+        self, sweep: Sweep, arms: Sequence[tuple[Arm, str]]
+    ) -> tuple[int, list[int]]:
+        """Write the sweep and its arms (each with its digest); return their ids.
+
+        An arm that is no longer in the file stays, but is not current. A comparison is primary if
+        it was declared before any confirmed measurement of its arms.
+        """
+        with self._engine.begin() as connection:
+            sweep_id = self._sweep_row(connection, sweep)
+            stale = update(schema.arms).where(schema.arms.c.sweep_id == sweep_id)
+            connection.execute(stale.values(is_current=False))
+            arm_ids = [
+                self._arm_row(connection, sweep_id, arm, digest=digest_, position=position)
+                for position, (arm, digest_) in enumerate(arms)
+            ]
+            self._comparison_rows(connection, sweep_id, sweep)
+        return sweep_id, arm_ids
+
+    def _sweep_row(self, connection: Connection, sweep: Sweep) -> int:
+        values = {
+            "question": sweep.question,
+            "reproduces": sweep.reproduces,
+            "expects": sweep.expects,
+            "cost": sweep.cost,
+            "text": sweep.text,
+            "text_sha256": digest(sweep.text),
+            "goal": sweep.goal,
+            "convention": str(sweep.task.convention),
+            "updated_at": self._now(),
+        }
+        _insert_new(
+            connection, schema.sweeps, {"name": sweep.name, "created_at": self._now(), **values}
+        )
+        named = schema.sweeps.c.name == sweep.name
+        connection.execute(update(schema.sweeps).where(named).values(**values))
+        return int(connection.execute(select(schema.sweeps.c.id).where(named)).scalar_one())
+
+    def _arm_row(
+        self, connection: Connection, sweep_id: int, arm: Arm, *, digest: str, position: int
+    ) -> int:
+        key = {"sweep_id": sweep_id, "name": arm.name, "digest": digest}
+        values = {"method": arm.method, "position": position, "is_current": True}
+        _insert_new(connection, schema.arms, {**key, **values})
+        table = schema.arms
+        found = (
+            (table.c.sweep_id == sweep_id)
+            & (table.c.name == arm.name)
+            & (table.c.digest == digest)
+        )
+        connection.execute(update(table).where(found).values(**values))
+        return int(connection.execute(select(table.c.id).where(found)).scalar_one())
+
+    def _comparison_rows(self, connection: Connection, sweep_id: int, sweep: Sweep) -> None:
+        table = schema.comparisons
+        mine = table.c.sweep_id == sweep_id
+        connection.execute(update(table).where(mine).values(is_current=False))
+        for one in sweep.comparisons:
+            key = {"arm": one.arm, "against": one.against, "at": one.at.label}
+            is_primary = not self._is_confirmed(connection, sweep_id, (one.arm, one.against))
+            _insert_new(
+                connection,
+                table,
+                {
+                    "sweep_id": sweep_id,
+                    **key,
+                    "declared_at": self._now(),
+                    "is_primary": is_primary,
+                    "is_current": True,
+                },
+            )
+            found = (table.c.arm == one.arm) & (table.c.against == one.against)
+            at = table.c["at"] == one.at.label
+            connection.execute(update(table).where(mine & found & at).values(is_current=True))
+
+    def _is_confirmed(self, connection: Connection, sweep_id: int, names: tuple[str, str]) -> bool:
+        joined = (
+            schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
+        ).join(
+            schema.measurements,
+            schema.measurements.c.trial_id == schema.memberships.c.trial_id,
+        )
+        query = (
+            select(schema.measurements.c.id)
+            .select_from(joined)
+            .where(schema.memberships.c.sweep_id == sweep_id)
+            .where(schema.memberships.c.stage == "confirm")
+            .where(schema.measurements.c.split == "test")
+            .where(schema.arms.c.name.in_(names))
+            .limit(1)
+        )
+        return connection.execute(query).first() is not None
+
+    def add_configuration(self, arm_id: int, study: str, parameters: Parameters) -> int:
+        """Write a proposal under the next number of its study; return its id."""
+        table = schema.configurations
+        name = digest(dict(parameters))
+        found = (table.c.arm_id == arm_id) & (table.c.study == study)
+        with self._engine.begin() as connection:
+            number = connection.execute(select(func.count()).where(found)).scalar_one()
+            row = {
+                "arm_id": arm_id,
+                "study": study,
+                "digest": name,
+                "number": number,
+                "parameters": dict(parameters),
+            }
+            _insert_new(connection, table, row)
+            chosen = select(table.c.id).where(found & (table.c.digest == name))
+            return int(connection.execute(chosen).scalar_one())
+
+    def add_trial(
+        self,
+        trial: Trial,
+        *,
+        layers: tuple[Layer, ...],
+        sweep_id: int,
+        stage: Stage,
+        arm_id: int | None = None,
+        configuration_id: int | None = None,
+    ) -> None:
+        """Write a trial, its parameters, its model and its place in a sweep."""
+        with self._engine.begin() as connection:
+            model_id = self._model(connection, trial, layers)
+            row = {
+                "id": trial.id,
+                "method": trial.method,
+                "model_id": model_id,
+                "data": trial.data,
+                "bits": trial.bits_label,
+                "epochs": trial.epochs,
+                "seed": trial.seed,
+                "start_id": trial.start,
+                "document": trial_document(trial),
+                "created_at": self._now(),
+            }
+            if _insert_new(connection, schema.trials, row) and trial.parameters:
+                connection.execute(insert(schema.parameters), _parameter_rows(trial))
+            member = {
+                "sweep_id": sweep_id,
+                "arm_id": arm_id,
+                "configuration_id": configuration_id,
+                "trial_id": trial.id,
+                "stage": stage,
+            }
+            _insert_new(connection, schema.memberships, member)
+        self._models[trial.id] = (model_id, layers)
+
+    def _model(self, connection: Connection, trial: Trial, layers: tuple[Layer, ...]) -> int:
+        rows = [
+            {
+                "layer": index,
+                "name": layer.name,
+                "kind": layer.kind,
+                "place": layer.place,
+                "macs": layer.macs,
+                "weights": layer.weights,
+                "biases": layer.biases,
+                "norm_channels": layer.norm_channels,
+            }
+            for index, layer in enumerate(layers)
+        ]
+        name = digest([trial.model, trial.data, rows])
+        row = {"name": trial.model, "data": trial.data, "digest": name}
+        is_new = _insert_new(connection, schema.models, row)
+        found = select(schema.models.c.id).where(schema.models.c.digest == name)
+        model_id = int(connection.execute(found).scalar_one())
+        if is_new:
+            connection.execute(insert(schema.layers), [{"model_id": model_id, **r} for r in rows])
+        return model_id
+
+    def start_attempt(
+        self, trial_id: str, *, sweep_id: int, owner: str, provenance: Mapping[str, Any]
+    ) -> None:
+        """Note that a worker was given the trial."""
+        name = digest(dict(provenance))
+        with self._engine.begin() as connection:
+            _insert_new(connection, schema.provenance, {"digest": name, **provenance})
+            found = select(schema.provenance.c.id).where(schema.provenance.c.digest == name)
+            row = {
+                "trial_id": trial_id,
+                "sweep_id": sweep_id,
+                "provenance_id": connection.execute(found).scalar_one(),
+                "owner": owner,
+                "started_at": self._now(),
+            }
+            connection.execute(insert(schema.attempts).values(**row))
+
+    def record(self, trial_id: str, evaluation: Evaluation) -> bool:
+        """Commit an evaluation; return False if it stood already; raise Conflict if it differs."""
+        table = schema.evaluations
+        with self._engine.begin() as connection:
+            row = {
+                "trial_id": trial_id,
+                "epoch": evaluation.epoch,
+                "seconds": evaluation.seconds,
+                "examples": evaluation.examples,
+                "recorded_at": self._now(),
+            }
+            is_new = _insert_new(connection, table, row)
+            model_id, layers = self._model_of(connection, trial_id)
+            rows = [
+                _measurement_row(trial_id, evaluation.epoch, one, layers)
+                | {"allocation_id": self._allocation(connection, model_id, one)}
+                for one in evaluation.measurements
+            ]
+            if is_new:
+                if rows:
+                    connection.execute(insert(schema.measurements), rows)
+                mine = schema.trials.c.id == trial_id
+                later = func.coalesce(schema.trials.c.last_epoch, -1) < evaluation.epoch
+                newest = update(schema.trials).where(mine & later)
+                connection.execute(newest.values(last_epoch=evaluation.epoch))
+                return True
+            standing = _standing(connection, trial_id, evaluation.epoch)
+        arrived = sorted(_facts(row) for row in rows)
+        if standing == arrived:
+            return False
+        self._keep_conflict(trial_id, evaluation.epoch, standing, arrived)
+        raise Conflict(
+            f"trial {trial_id[:12]}, epoch {evaluation.epoch}: measured again with other numbers; "
+            "the first ones stand, the others are in the table conflicts"
+        )
+
+    def _keep_conflict(
+        self, trial_id: str, epoch: int, recorded: list[str], arrived: list[str]
+    ) -> None:
+        with self._engine.begin() as connection:
+            row = {"trial_id": trial_id, "epoch": epoch, "recorded_at": self._now()}
+            connection.execute(
+                insert(schema.conflicts).values(recorded=recorded, arrived=arrived, **row)
+            )
+
+    def _model_of(self, connection: Connection, trial_id: str) -> tuple[int, tuple[Layer, ...]]:
+        if trial_id not in self._models:
+            found = select(schema.trials.c.model_id).where(schema.trials.c.id == trial_id)
+            model_id = int(connection.execute(found).scalar_one())
+            table = schema.layers
+            query = select(table).where(table.c.model_id == model_id).order_by(table.c.layer)
+            layers = tuple(
+                Layer(
+                    name=row["name"],
+                    kind=row["kind"],
+                    place=row["place"],
+                    macs=row["macs"],
+                    weights=row["weights"],
+                    biases=row["biases"],
+                    norm_channels=row["norm_channels"],
+                )
+                for row in connection.execute(query).mappings()
+            )
+            self._models[trial_id] = (model_id, layers)
+        return self._models[trial_id]
+
+    def _allocation(self, connection: Connection, model_id: int, one: Measurement) -> int:
+        key = (model_id, one.allocation.label, one.layer_bits)
+        if key not in self._allocations:
+            rows = [_layer_bits_row(index, bits) for index, bits in enumerate(one.layer_bits)]
+            name = digest([model_id, one.allocation.label, rows])
+            row = {"digest": name, "label": one.allocation.label, "model_id": model_id}
+            is_new = _insert_new(connection, schema.allocations, row)
+            found = select(schema.allocations.c.id).where(schema.allocations.c.digest == name)
+            allocation_id = int(connection.execute(found).scalar_one())
+            if is_new:
+                connection.execute(
+                    insert(schema.layer_bits),
+                    [{"allocation_id": allocation_id, **r} for r in rows],
+                )
+            self._allocations[key] = allocation_id
+        return self._allocations[key]
+
+    def end(self, trial_id: str, outcome: Outcome, *, sweep_id: int) -> None:
+        """Write how the trial ended; a finished trial stays finished."""
+        row = {
+            "trial_id": trial_id,
+            "status": status_of(outcome),
+            "reason": _reason(outcome),
+            "epoch": outcome.epoch if isinstance(outcome, Finished | Pruned) else None,
+            "checkpoint": outcome.checkpoint if isinstance(outcome, Finished) else None,
+            "sweep_id": sweep_id,
+            "ended_at": self._now(),
+        }
+        table = schema.outcomes
+        mine = table.c.trial_id == trial_id
+        with self._engine.begin() as connection:
+            if not _insert_new(connection, table, row):
+                open_ended = mine & (table.c.status != "finished")
+                connection.execute(update(table).where(open_ended).values(**row))
+            attempts = schema.attempts
+            last = (attempts.c.trial_id == trial_id) & (attempts.c.ended_at.is_(None))
+            connection.execute(update(attempts).where(last).values(ended_at=self._now()))
+            connection.execute(delete(schema.claims).where(schema.claims.c.trial_id == trial_id))
+
+    def claim(self, trial_id: str, owner: str, *, at: float) -> bool:
+        """Take the trial for this driver unless another one that is alive has it."""
+        table = schema.claims
+        with self._engine.begin() as connection:
+            row = {"trial_id": trial_id, "owner": owner, "heartbeat_at": at}
+            if _insert_new(connection, table, row):
+                return True
+            free = (table.c.owner == owner) | (table.c.heartbeat_at < at - CLAIM_SECONDS)
+            taken = update(table).where((table.c.trial_id == trial_id) & free)
+            return bool(connection.execute(taken.values(owner=owner, heartbeat_at=at)).rowcount)
+
+    def heartbeat(self, owner: str, *, at: float) -> None:
+        """Show that this driver is alive, on all its claims."""
+        table = schema.claims
+        with self._engine.begin() as connection:
+            connection.execute(update(table).where(table.c.owner == owner).values(heartbeat_at=at))
+
+    def release(self, owner: str) -> None:
+        """Give back every claim of this driver."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(schema.claims).where(schema.claims.c.owner == owner))
+
+
+def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
+    """Insert unless a unique key stands already; tell whether a row was added."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**row).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount > 0
+
+
+def _parameter_rows(trial: Trial) -> list[dict[str, Any]]:
+    return [
+        {
+            "trial_id": trial.id,
+            "name": name,
+            "number": float(value) if isinstance(value, int | float) else None,
+            "text": str(value),
+        }
+        for name, value in trial.parameters.items()
+    ]
+
+
+def _layer_bits_row(index: int, bits: LayerBits) -> dict[str, Any]:
+    return {
+        "layer": index,
+        "variant": 0,
+        "weight_bits": float(bits.weight),
+        "activation_bits": float(bits.activation),
+        "stored_bits": float(bits.stored_bits),
+        "scalars": bits.scalars,
+        "norm_copies": bits.norm_copies,
+        "share": float(bits.share),
+    }
+
+
+def _measurement_row(
+    trial_id: str, epoch: int, one: Measurement, layers: Sequence[Layer]
+) -> dict[str, Any]:
+    sums = dict(one.sums)
+    row = {
+        "trial_id": trial_id,
+        "epoch": epoch,
+        "split": one.split,
+        "allocator": one.allocator,
+        "lambda": one.lambda_,
+        "protocol": one.protocol,
+        "correct": one.correct,
+        "total": one.total,
+        "loss_sum": sums.pop("loss", None),
+        "metric_sums": sums,
+        "mean_weight_bits": mean_bits(layers, one.layer_bits),
+    }
+    for convention in Convention:
+        row[f"bitops_{convention}"] = bitops(layers, one.layer_bits, convention)
+        row[f"size_bits_{convention}"] = size_bits(layers, one.layer_bits, convention)
+    return row
+
+
+_FACTS = (
+    "split",
+    "allocation_id",
+    "allocator",
+    "lambda",
+    "protocol",
+    "correct",
+    "total",
+    "loss_sum",
+    "metric_sums",
+)
+
+
+def _facts(row: Mapping[str, Any]) -> str:
+    return json.dumps([row[name] for name in _FACTS])
+
+
+def _standing(connection: Connection, trial_id: str, epoch: int) -> list[str]:
+    table = schema.measurements
+    query = select(table).where((table.c.trial_id == trial_id) & (table.c.epoch == epoch))
+    return sorted(_facts(dict(row)) for row in connection.execute(query).mappings())
+
+
+def _reason(outcome: Outcome) -> str:
+    return "" if isinstance(outcome, Finished) else outcome.reason

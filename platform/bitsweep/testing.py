@@ -1,0 +1,164 @@
+"""Fakes of our own seams for tests and benchmarks: a toy trainer with its declarations."""
+
+import json
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+from bitsweep.bits import Allocation
+from bitsweep.cost import Layer, LayerBits
+from bitsweep.errors import Diverged
+from bitsweep.measurement import Evaluation, Measurement
+from bitsweep.space import Parameter
+from bitsweep.trainer import (
+    DataDeclaration,
+    Declarations,
+    MethodDeclaration,
+    ModelDeclaration,
+    Workspace,
+)
+from bitsweep.trial import Trial, digest
+
+TOY_TRAINER = "bitsweep.testing:toy_train"
+TOTAL = 1000
+
+
+def toy_train(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
+    """A trainer without a network: accuracy falls with |x - 0.5| and rises with epoch and bits.
+
+    The parameter `act` makes it misbehave: raise, diverge, or die (the first time, after measuring
+    and before its state is saved).
+    """
+    first = 1 + _saved_epoch(workspace.state_path)
+    for epoch in range(first, trial.epochs + 1):
+        _misbehave(trial, workspace.folder, epoch)
+        if epoch == trial.epochs:
+            workspace.final_checkpoint.write_text(trial.id, encoding="utf-8")
+        yield Evaluation(
+            epoch=epoch,
+            seconds=0.001 * epoch,
+            examples=TOTAL * epoch,
+            measurements=tuple(
+                _measure(trial, label, split, epoch)
+                for label in range(len(trial.bits))
+                for split in trial.splits
+                if split == "validation" or epoch == trial.epochs
+            ),
+        )
+        workspace.state_path.write_text(json.dumps({"epoch": epoch}), encoding="utf-8")
+
+
+def _saved_epoch(path: Path) -> int:
+    return int(json.loads(path.read_text(encoding="utf-8"))["epoch"]) if path.exists() else 0
+
+
+def _misbehave(trial: Trial, folder: Path, epoch: int) -> None:
+    act = trial.parameters.get("act", "well")
+    if act == "raise" and epoch == 2:
+        raise RuntimeError("the toy was told to fail")
+    if act == "diverge" and epoch == 2:
+        raise Diverged("loss is nan at epoch 2")
+    marker = folder / "died"
+    if act == "die" and epoch == 2 and not marker.exists():
+        marker.touch()
+        os._exit(1)
+    if act == "hang" and epoch == 2:
+        while True:
+            pass
+
+
+def _measure(trial: Trial, index: int, split: str, epoch: int) -> Measurement:
+    bits = trial.bits[index]
+    distance = abs(float(trial.parameters.get("x", 0.5)) - 0.5)
+    noise = int(sha256(f"{trial.id}{split}{epoch}".encode()).hexdigest()[:4], 16) % 10
+    correct = round(700 + 20 * min(bits.weight, 8) + 10 * epoch - 400 * distance) + noise
+    layers = tuple(
+        LayerBits(weight=bits.weight, activation=bits.activation) for _ in toy_layers((1, 8, 8), 2)
+    )
+    return Measurement(
+        split="test" if split == "test" else "validation",
+        allocation=Allocation.uniform(bits),
+        total=TOTAL,
+        correct=min(correct, TOTAL),
+        sums={"loss": float(TOTAL - correct)},
+        layer_bits=layers,
+    )
+
+
+def toy_layers(shape: tuple[int, int, int], classes: int) -> tuple[Layer, ...]:
+    """Three layers, one of each place."""
+    return (
+        Layer(name="stem", kind="conv", place="first", macs=64, weights=9),
+        Layer(name="body", kind="conv", place="body", macs=640, weights=90, norm_channels=4),
+        Layer(name="head", kind="linear", place="last", macs=10, weights=10, biases=classes),
+    )
+
+
+def toy_declarations() -> Declarations:
+    """A method per width (`toy`), one for all widths (`toy_all`), and a full-precision start."""
+    x = Parameter(
+        name="x", kind="float", low=0.0, high=1.0, default=0.5, meaning="where", source="toy"
+    )
+    act = Parameter(
+        name="act",
+        kind="choice",
+        choices=("well", "raise", "diverge", "die", "hang"),
+        default="well",
+        meaning="how it behaves",
+        source="toy",
+    )
+    sharing = Parameter(
+        name="sharing",
+        kind="choice",
+        choices=("off", "bitwise"),
+        default="off",
+        meaning="what is shared",
+        source="toy",
+    )
+    keep = Parameter(
+        name="keep",
+        kind="float",
+        low=0.0,
+        high=1.0,
+        default=0.9,
+        meaning="only where something is shared",
+        source="toy",
+        when={"sharing": ("bitwise",)},
+    )
+    methods = {
+        "toy": _toy_method("toy", "one", (2, 3, 4, 8), (x, act, sharing, keep)),
+        "toy_all": _toy_method("toy_all", "all", (2, 3, 4, 8), (x, act)),
+        "toy_fp32": _toy_method("toy_fp32", "one", (32,), (act,)),
+    }
+    data = DataDeclaration(
+        name="toy-data",
+        title="no data",
+        source="toy",
+        sha256=digest("toy-data"),
+        shape=(1, 8, 8),
+        classes=2,
+        sizes={"train": TOTAL, "validation": TOTAL, "test": TOTAL},
+        split_rule="none",
+    )
+    model = ModelDeclaration(
+        name="toy-net", title="no network", source="toy", numerics=1, layers=toy_layers
+    )
+    return Declarations(methods=methods, models={"toy-net": model}, data={"toy-data": data})
+
+
+def _toy_method(
+    name: str, serves: str, weight_bits: tuple[int, ...], parameters: tuple[Parameter, ...]
+) -> MethodDeclaration:
+    return MethodDeclaration(
+        name=name,
+        title=name,
+        source="toy",
+        serves="all" if serves == "all" else "one",
+        weight_bits=weight_bits,
+        numerics=1,
+        parameters=parameters,
+        layer_bits=lambda layers, bits, given, widths: tuple(
+            LayerBits(weight=bits.weight, activation=bits.activation) for _ in layers
+        ),
+    )

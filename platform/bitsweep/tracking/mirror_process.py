@@ -1,0 +1,50 @@
+"""The mirror as a process beside a run: off the critical path, harmless when it fails."""
+
+import os
+import subprocess
+import sys
+from types import TracebackType
+
+CATCH_UP_SECONDS = 120.0
+
+
+class MirrorProcess:
+    """Follows the store while the block runs, then catches up; `lag` says what it could not do."""
+
+    def __init__(self, store: str, mlflow_uri: str | None, sweep: str) -> None:
+        self._command = [sys.executable, "-m", "bitsweep.tracking.follow", store, mlflow_uri or ""]
+        self._command.append(sweep)
+        self._is_wanted = mlflow_uri is not None
+        self._process: subprocess.Popen[str] | None = None
+        self.lag: str | None = None
+
+    def __enter__(self) -> "MirrorProcess":
+        if self._is_wanted:
+            # A session of its own: Ctrl-C is for the driver, which then closes the pipe.
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "MLFLOW_ENABLE_ASYNC_LOGGING": "false"},
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._process is None:
+            return
+        try:
+            _, complaint = self._process.communicate(timeout=CATCH_UP_SECONDS)
+            if self._process.returncode != 0:
+                lines = [line for line in complaint.splitlines() if line.strip()]
+                self.lag = lines[-1] if lines else f"ended with {self._process.returncode}"
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self.lag = f"did not catch up within {CATCH_UP_SECONDS:g} s"

@@ -1,0 +1,226 @@
+"""MLflow as a view of the store: experiment = sweep, parent run = arm, child run = trial.
+
+The mirror compares the store with what it has shown and logs the difference, so that it may start,
+stop, lag or be repeated at any time. Runs are found again by their tags.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from bitsweep.errors import BitsweepError
+from bitsweep.store.reader import Reader, Score, SweepRow, TrialRow
+from bitsweep.trial import Trial
+
+METRICS_PER_BATCH = 900
+_PAGE = 1000
+_STATUS = {
+    "finished": "FINISHED",
+    "pruned": "FINISHED",
+    "failed": "FAILED",
+    "diverged": "FAILED",
+    "interrupted": "KILLED",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Shown:
+    """What MLflow has of a trial."""
+
+    run_id: str
+    epoch: int
+    status: str
+
+
+class MlflowMirror:
+    """Mirrors sweeps of one store to one tracking server; raises BitsweepError if it is down."""
+
+    def __init__(self, reader: Reader, uri: str) -> None:
+        self._reader = reader
+        self._uri = uri
+        self._client = MlflowClient(tracking_uri=uri)
+        self._experiments: dict[str, str] = {}
+        self._shown: dict[str, dict[str, _Shown]] = {}
+        self._parents: dict[str, dict[str, str]] = {}
+
+    def catch_up(self, sweep_name: str) -> int:
+        """Log what the store has and MLflow has not; return the number of trials touched."""
+        try:
+            return self._catch_up(self._reader.sweep(sweep_name))
+        except MlflowException as error:
+            raise BitsweepError(f"MLflow at {self._uri}: {_first_line(error)}") from error
+
+    def rebuild(self, sweep_name: str) -> int:
+        """Delete the sweep's runs and log everything anew."""
+        experiment = self._experiment(self._reader.sweep(sweep_name))
+        for run in self._runs(experiment):
+            self._client.delete_run(run.info.run_id)
+        self._shown.pop(sweep_name, None)
+        self._parents.pop(sweep_name, None)
+        return self.catch_up(sweep_name)
+
+    def close(self, sweep_name: str) -> None:
+        """End the arms' runs."""
+        for run_id in self._parents.get(sweep_name, {}).values():
+            self._client.set_terminated(run_id, status="FINISHED")
+
+    def _catch_up(self, sweep: SweepRow) -> int:
+        experiment = self._experiment(sweep)
+        shown = self._known(sweep.name, experiment)
+        touched = 0
+        for row in self._reader.trial_rows(sweep.id):
+            state = shown.get(_key(row))
+            epoch = -1 if row.last_epoch is None else row.last_epoch
+            if row.status == "planned" and state is None:
+                continue
+            if state is None or state.epoch < epoch or state.status != row.status:
+                shown[_key(row)] = self._log(sweep, experiment, row, state)
+                touched += 1
+        return touched
+
+    def _log(
+        self, sweep: SweepRow, experiment: str, row: TrialRow, state: _Shown | None
+    ) -> _Shown:
+        params: list[Param] = []
+        if state is None:
+            trial = self._reader.trial(row.trial_id)
+            run_id = self._create(sweep, experiment, row, trial)
+            params = [Param(name, str(value)) for name, value in _params(trial).items()]
+            state = _Shown(run_id=run_id, epoch=-1, status="running")
+        scores = [one for one in self._reader.scores(row.trial_id) if one.epoch > state.epoch]
+        newest = max((one.epoch for one in scores), default=state.epoch)
+        tags = [
+            RunTag("bitsweep.epoch", str(newest)),
+            RunTag("bitsweep.status", row.status),
+            RunTag("bitsweep.reason", row.reason[:4000]),
+        ]
+        metrics = _metrics(scores)
+        for start in range(0, max(len(metrics), 1), METRICS_PER_BATCH):
+            batch = metrics[start : start + METRICS_PER_BATCH]
+            self._client.log_batch(state.run_id, metrics=batch, params=params, tags=tags)
+            params = []
+        if row.status in _STATUS:
+            self._client.set_terminated(state.run_id, status=_STATUS[row.status])
+        elif state.status in _STATUS:
+            self._client.update_run(state.run_id, status="RUNNING")
+        return _Shown(run_id=state.run_id, epoch=newest, status=row.status)
+
+    def _create(self, sweep: SweepRow, experiment: str, row: TrialRow, trial: Trial) -> str:
+        tags = {
+            "bitsweep.trial": row.trial_id,
+            "bitsweep.arm": row.arm or "start",
+            "bitsweep.method": row.method,
+            "bitsweep.bits": row.bits,
+            "bitsweep.seed": str(row.seed),
+            "bitsweep.stage": row.stage,
+            "bitsweep.sweep_digest": sweep.text_sha256,
+            "mlflow.parentRunId": self._parent(sweep, experiment, row.arm or "start"),
+        }
+        for attempt in self._reader.provenance(row.trial_id)[-1:]:
+            if attempt["git_commit"]:
+                tags["mlflow.source.git.commit"] = attempt["git_commit"]
+        name = f"{row.arm or 'start'}/{trial.bits_label}/seed {row.seed}"
+        run = self._client.create_run(experiment, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+    def _parent(self, sweep: SweepRow, experiment: str, arm: str) -> str:
+        parents = self._parents.setdefault(sweep.name, {})
+        if arm not in parents:
+            tags = {"bitsweep.arm_run": arm, "bitsweep.sweep_digest": sweep.text_sha256}
+            run = self._client.create_run(experiment, tags=tags, run_name=arm)
+            parents[arm] = str(run.info.run_id)
+        return parents[arm]
+
+    def _experiment(self, sweep: SweepRow) -> str:
+        if sweep.name not in self._experiments:
+            found = self._client.get_experiment_by_name(sweep.name)
+            if found is not None and found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            if found is None:
+                tags = {"mlflow.note.content": sweep.question}
+                identifier = self._client.create_experiment(sweep.name, tags=tags)
+            else:
+                identifier = found.experiment_id
+            self._experiments[sweep.name] = str(identifier)
+        return self._experiments[sweep.name]
+
+    def _known(self, sweep_name: str, experiment: str) -> dict[str, _Shown]:
+        """What an earlier mirror showed, read back once from the runs' tags."""
+        if sweep_name not in self._shown:
+            shown: dict[str, _Shown] = {}
+            parents: dict[str, str] = {}
+            for run in self._runs(experiment):
+                tags = run.data.tags
+                if "bitsweep.arm_run" in tags:
+                    parents[tags["bitsweep.arm_run"]] = run.info.run_id
+                elif "bitsweep.trial" in tags:
+                    key = _tags_key(tags)
+                    epoch = int(tags.get("bitsweep.epoch", -1))
+                    status = tags.get("bitsweep.status", "running")
+                    shown[key] = _Shown(run_id=run.info.run_id, epoch=epoch, status=status)
+            self._shown[sweep_name] = shown
+            self._parents[sweep_name] = parents
+        return self._shown[sweep_name]
+
+    def _runs(self, experiment: str) -> Iterable[Any]:  # MLflow's Run
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [experiment], max_results=_PAGE, page_token=token, order_by=["start_time ASC"]
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+def _key(row: TrialRow) -> str:
+    return f"{row.trial_id}/{row.arm or 'start'}/{row.stage}"
+
+
+def _tags_key(tags: Mapping[str, str]) -> str:
+    return f"{tags['bitsweep.trial']}/{tags['bitsweep.arm']}/{tags['bitsweep.stage']}"
+
+
+def _params(trial: Trial) -> dict[str, object]:
+    """Only what never changes."""
+    fixed = {
+        "method": trial.method,
+        "model": trial.model,
+        "data": trial.data,
+        "bits": trial.bits_label,
+        "seed": trial.seed,
+        "epochs": trial.epochs,
+        "batch_size": trial.batch_size,
+    }
+    return fixed | dict(trial.parameters)
+
+
+def _metrics(scores: Iterable[Score]) -> list[Metric]:
+    """One metric per split, name and bits, at its epoch: test/top1_percent/w4a4."""
+    metrics = []
+    for score in scores:
+        milliseconds = int(datetime.fromisoformat(score.recorded_at).timestamp() * 1000)
+        for name in ("top1_percent", "loss"):
+            try:
+                value = score.metric(name)
+            except KeyError:
+                continue
+            key = f"{score.split}/{name}/{_safe(score.allocation)}"
+            metrics.append(Metric(key, value, milliseconds, score.epoch))
+    return metrics
+
+
+def _safe(label: str) -> str:
+    """MLflow allows letters, digits, _ - . / and spaces in a metric's name."""
+    kept = "".join(one if one.isalnum() or one in "_-./ " else "_" for one in label)
+    return kept[:150]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
