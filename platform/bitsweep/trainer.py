@@ -19,6 +19,7 @@ from bitsweep.trial import Trial
 
 TRAINERS = "bitsweep.trainers"
 DECLARATIONS = "bitsweep.declarations"
+DATA_TOOLS = "bitsweep.data"
 T = TypeVar("T")
 
 
@@ -177,6 +178,23 @@ def load_declarations() -> Declarations:
         data |= getattr(module, "DATA_SETS", {})
         loop_numerics = getattr(module, "LOOP_NUMERICS", loop_numerics)
     return Declarations(methods=methods, models=models, data=data, loop_numerics=loop_numerics)
+
+
+class DataTools(Protocol):
+    """What a trainer package offers to bring its data sets here (a module with two functions)."""
+
+    def is_present(self, name: str, /) -> bool:
+        """Whether the data set can be loaded without fetching."""
+
+    def fetch(self, name: str, progress: Callable[[int, int | None], None], /) -> Path:
+        """Fetch, verify and keep a data set; progress(bytes done, bytes in all if known)."""
+
+
+def load_data_tools() -> DataTools:
+    """The tools of the entry point `bitsweep.data`; UnknownName if no trainer package has any."""
+    found = {entry.name: entry for entry in entry_points(group=DATA_TOOLS)}
+    tools: DataTools = _load(_look_up("data tool", "image", found))
+    return tools
 
 
 def load_trainer(name: str) -> Trainer:

@@ -1,5 +1,6 @@
 """Optuna behind ask and tell: a study in memory, told the history of the store at the start."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Literal
 
@@ -10,6 +11,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
@@ -93,13 +95,16 @@ class OptunaSearch:
 def _sampler(name: Literal["random", "tpe"], *, seed: int) -> BaseSampler:
     if name == "random":
         return RandomSampler(seed=seed)
-    return TPESampler(
-        seed=seed,
-        multivariate=True,
-        group=True,
-        constant_liar=True,
-        n_startup_trials=STARTUP_CONFIGURATIONS,
-    )
+    with warnings.catch_warnings():
+        # Optuna calls these options experimental; conditional spaces need the grouped one.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return TPESampler(
+            seed=seed,
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            n_startup_trials=STARTUP_CONFIGURATIONS,
+        )
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, case, func, select, text
@@ -222,6 +223,34 @@ class Reader:
         if len(found) > 1:
             raise InputError(f"several trials begin with {prefix!r}: give more digits")
         return parse_trial(found[0]["document"])
+
+    def sweep_of(self, trial_id: str) -> str:
+        """The name of the newest sweep that contains the trial."""
+        members, sweeps = schema.memberships, schema.sweeps
+        query = (
+            select(sweeps.c.name)
+            .select_from(members.join(sweeps, sweeps.c.id == members.c.sweep_id))
+            .where(members.c.trial_id == trial_id)
+            .order_by(sweeps.c.updated_at.desc())
+            .limit(1)
+        )
+        return str(self._rows(query)[0]["name"])
+
+    def trial_seconds(self, *, method: str, data: str, epochs: int) -> float | None:
+        """The median training time of finished trials of this kind; None if there is none."""
+        trials, evaluations, outcomes = schema.trials, schema.evaluations, schema.outcomes
+        last = (evaluations.c.trial_id == trials.c.id) & (
+            evaluations.c.epoch == trials.c.last_epoch
+        )
+        joined = trials.join(evaluations, last).join(outcomes, outcomes.c.trial_id == trials.c.id)
+        alike = (trials.c.method == method) & (trials.c.data == data)
+        query = (
+            select(evaluations.c.seconds)
+            .select_from(joined)
+            .where(alike & (trials.c.epochs == epochs) & (outcomes.c.status == "finished"))
+        )
+        seconds = [row["seconds"] for row in self._rows(query)]
+        return median(seconds) if seconds else None
 
     def scores(self, trial_id: str, *, split: str | None = None) -> list[Score]:
         """What a trial measured, by epoch."""

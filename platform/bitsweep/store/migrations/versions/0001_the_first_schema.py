@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 VIEWS = {
-    "results": """
+    "member_results": """
 SELECT s.name AS sweep, a.name AS arm, t.method AS method, t.id AS trial_id, t.seed AS seed,
     b.stage AS stage, COALESCE(o.status, 'running') AS status, m.split AS split,
     al.label AS allocation, m.allocator AS allocator, m.protocol AS protocol, m.epoch AS epoch,
@@ -31,6 +31,12 @@ JOIN allocations al ON al.id = m.allocation_id
 LEFT JOIN arms a ON a.id = b.arm_id
 LEFT JOIN outcomes o ON o.trial_id = t.id
 WHERE a.is_current IS NULL OR a.is_current
+""",
+    "results": """
+SELECT DISTINCT sweep, arm, method, trial_id, seed, stage, status, split, allocation, allocator,
+    protocol, epoch, correct, total, top1_percent, loss, bitops, size_bits, mean_weight_bits,
+    convention
+FROM member_results
 """,
     "best_per_bit": """
 SELECT sweep, allocation, arm, method, mean_top1_percent, n, convention FROM (

@@ -1,0 +1,94 @@
+"""Honest statistics for a few seeds: exact paired tests, Holm, and what p is attainable at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+from statistics import fmean, stdev
+
+MAX_EXACT_PAIRS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Differences of two arms on the same seeds.
+
+    p_permutation: exact two-sided sign-flip test; p_t: paired t test, None for fewer than 2 pairs
+    or no spread. Source: metrics.md section 9 (Fisher's exact permutation test).
+    """
+
+    n: int
+    mean: float
+    sd: float | None
+    p_permutation: float
+    p_t: float | None
+    low95: float | None
+    high95: float | None
+
+
+def sign_flip_p(counts: Sequence[int]) -> float:
+    """Exact two-sided sign-flip p of paired differences given as whole numbers.
+
+    Counts of right answers on one test set are whole, so that ties are exact. Raises ValueError
+    beyond 20 pairs or for none.
+
+    >>> sign_flip_p([3, 2, 1, 5, 3])
+    0.0625
+    """
+    if not 1 <= len(counts) <= MAX_EXACT_PAIRS:
+        raise ValueError(f"the exact test takes 1 to {MAX_EXACT_PAIRS} pairs, got {len(counts)}")
+    observed = abs(sum(counts))
+    signs = product((1, -1), repeat=len(counts))
+    as_far = sum(
+        abs(sum(sign * count for sign, count in zip(pattern, counts, strict=True))) >= observed
+        for pattern in signs
+    )
+    return float(as_far / 2 ** len(counts))
+
+
+def paired(counts: Sequence[int], *, total: int) -> Paired:
+    """Compare by differences in right answers out of `total`; means and sd in percent points."""
+    from scipy import stats
+
+    points = [100.0 * count / total for count in counts]
+    n, mean = len(points), fmean(points)
+    sd = stdev(points) if n > 1 else None
+    p_t = low = high = None
+    if sd:
+        error = sd / sqrt(n)
+        p_t = float(2 * stats.t.sf(abs(mean) / error, n - 1))
+        reach = float(stats.t.ppf(0.975, n - 1)) * error
+        low, high = mean - reach, mean + reach
+    return Paired(
+        n=n,
+        mean=mean,
+        sd=sd,
+        p_permutation=sign_flip_p(counts),
+        p_t=p_t,
+        low95=low,
+        high95=high,
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def attainable_p(*, family: int, seeds: int) -> float:
+    """The smallest Holm-adjusted p of a family that n seeds can reach: family * 2 / 2^n.
+
+    >>> attainable_p(family=1, seeds=6)
+    0.03125
+    """
+    return float(min(1.0, family * 2 / 2**seeds))

@@ -1,0 +1,155 @@
+"""A table as text, Markdown, CSV or JSON; what is said is the same in each."""
+
+import csv
+import io
+import json
+from collections.abc import Container, Sequence
+from typing import Any, Literal, get_args
+
+from bitsweep.analysis.table import Cell, Compared, Table
+
+Format = Literal["text", "markdown", "csv", "json"]
+FORMATS: tuple[str, ...] = get_args(Format)
+_CONVENTIONS = {
+    "body": "body layers only",
+    "whole_ends8": "whole network, first and last layer counted at 8 bits",
+    "whole_ends32": "whole network, first and last layer counted at 32 bits",
+    "whole_agent": "whole network and agent, first and last layer counted at 8 bits",
+}
+
+
+def table_rows(table: Table) -> list[dict[str, Any]]:
+    """One plain object per cell: the JSON form, and what any other form is made of."""
+    ordered = [
+        table.cells[arm, allocation]
+        for arm in table.arms
+        for allocation in table.allocations
+        if (arm, allocation) in table.cells
+    ]
+    return [_row(cell, table) for cell in ordered]
+
+
+def _row(cell: Cell, table: Table) -> dict[str, Any]:
+    return {
+        "arm": cell.arm,
+        "method": cell.method,
+        "allocation": cell.allocation,
+        "split": cell.split,
+        "mean": cell.mean,
+        "sd": cell.sd,
+        "n": cell.n,
+        "unit": "top1_percent",
+        "bitops": cell.bitops,
+        "size_bits": cell.size_bits,
+        "mean_weight_bits": cell.mean_weight_bits,
+        "convention": table.convention,
+        "stage": table.stage,
+    }
+
+
+def render(table: Table, form: Format) -> str:
+    """The table in one of FORMATS."""
+    if form == "json":
+        return json.dumps(table_rows(table), indent=2)
+    if form == "csv":
+        return _csv(table_rows(table))
+    grid = _grid(table)
+    numbers = range(2, len(grid[0]))
+    lines = (markdown_lines if form == "markdown" else text_lines)(grid, numbers=numbers)
+    return "\n".join([_title(table), "", *lines, "", *notes(table)])
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return out.getvalue().rstrip("\n")
+
+
+def _title(table: Table) -> str:
+    return f"{table.sweep}: {table.question}"
+
+
+def _grid(table: Table) -> list[list[str]]:
+    """Header and one line per arm and allocation: accuracy, cost and size stay side by side."""
+    head = ["arm", "bits", f"top-1 % ({table.split})", "n", "BitOps", "size (bits)"]
+    body = []
+    for arm in table.arms:
+        cells = [table.cells.get((arm, allocation)) for allocation in table.allocations]
+        present = [cell for cell in cells if cell is not None]
+        if not present:
+            body.append([arm, "-", "no finished trial", "0", "-", "-"])
+        body += [_line(cell) for cell in present]
+    return [head, *body]
+
+
+def _line(cell: Cell) -> list[str]:
+    spread = f" ± {cell.sd:.2f}" if cell.sd is not None else ""
+    return [
+        cell.arm,
+        cell.allocation,
+        f"{cell.mean:.2f}{spread}",
+        str(cell.n),
+        engineering(cell.bitops),
+        f"{cell.size_bits:,}",
+    ]
+
+
+def engineering(value: float) -> str:
+    """A large count with three digits: 1.23 G.
+
+    >>> engineering(640_000_000)
+    '640 M'
+    """
+    for limit, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {letter}"
+    return f"{value:.3g}"
+
+
+def text_lines(grid: Sequence[Sequence[str]], *, numbers: Container[int] = ()) -> list[str]:
+    """A grid with its header underlined; the columns `numbers` are aligned to the right."""
+    columns = range(len(grid[0]))
+    widths = [max(len(row[column]) for row in grid) for column in columns]
+    lines = [
+        "  ".join(
+            text.rjust(widths[column]) if column in numbers else text.ljust(widths[column])
+            for column, text in enumerate(row)
+        ).rstrip()
+        for row in grid
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
+def markdown_lines(grid: Sequence[Sequence[str]], *, numbers: Container[int] = ()) -> list[str]:
+    """A grid as a Markdown table; a bar inside a cell is escaped."""
+    rule = ["---:" if column in numbers else "---" for column in range(len(grid[0]))]
+    escaped = [[text.replace("|", "\\|") for text in row] for row in grid]
+    return [f"| {' | '.join(row)} |" for row in (escaped[0], rule, *escaped[1:])]
+
+
+def notes(table: Table) -> list[str]:
+    """What stands under the table: convention, comparisons, and what went wrong."""
+    lines = [f"BitOps and size: {_CONVENTIONS[table.convention]}. ± is the sample sd over seeds."]
+    lines += [comparison_text(one) for one in table.comparisons]
+    return lines + list(table.footnotes)
+
+
+def comparison_text(one: Compared) -> str:
+    """A declared comparison in one sentence, with what its seeds could show at most."""
+    name = f"{one.arm} - {one.against} at {one.at}"
+    if one.result is None:
+        return f"{name}: not measured on common seeds yet."
+    result = one.result
+    sd = f" ± {result.sd:.2f}" if result.sd is not None else ""
+    text = f"{name}: {result.mean:+.2f}{sd} points (n = {result.n}"
+    if result.low95 is not None:
+        text += f", 95 % CI [{result.low95:+.2f}, {result.high95:+.2f}]"
+    if not one.is_primary or one.adjusted_p is None:
+        return f"{text}); exploratory: declared after its arms were measured."
+    text += f", exact paired p = {result.p_permutation:.4g}, Holm {one.adjusted_p:.4g})"
+    if one.attainable is not None and one.attainable > 0.05:
+        return f"{text}; {result.n} seeds can reach {one.attainable:.4g} at best, never 0.05."
+    return f"{text}; {'significant' if one.adjusted_p <= 0.05 else 'not significant'} at 0.05."

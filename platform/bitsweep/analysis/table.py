@@ -1,0 +1,207 @@
+"""The table of a sweep: a cell per arm and allocation, with mean, sd, n and comparisons.
+
+Confirmed configurations are reported on test. Where a sweep confirms nothing, the search's own
+best is shown on validation and says so.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from bitsweep.analysis.paired import Paired, attainable_p, holm, paired
+from bitsweep.bits import parse_allocation
+from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, TrialRow
+
+FULL_PRECISION = "w32a32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One arm at one allocation: mean and sample sd over n seeds, in percent."""
+
+    arm: str
+    method: str
+    allocation: str
+    split: str
+    mean: float
+    sd: float | None
+    n: int
+    bitops: float
+    size_bits: int
+    mean_weight_bits: float
+    correct_by_seed: Mapping[int, int]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A declared comparison with its tests; `adjusted_p` over the family of primary ones."""
+
+    arm: str
+    against: str
+    at: str
+    is_primary: bool
+    result: Paired | None
+    adjusted_p: float | None
+    attainable: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """All that is printed, in every format."""
+
+    sweep: str
+    question: str
+    convention: str
+    split: str
+    stage: str
+    arms: tuple[str, ...]
+    allocations: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Cell]
+    comparisons: tuple[Compared, ...]
+    footnotes: tuple[str, ...]
+
+
+def sweep_table(reader: Reader, sweep_name: str) -> Table:
+    """The table of a sweep; raises UnknownName if there is no such sweep."""
+    sweep = reader.sweep(sweep_name)
+    arms = reader.arms(sweep.id)
+    rows = reader.results(sweep.name)
+    stage = "confirm" if any(row.stage == "confirm" for row in rows) else "search"
+    split = "test" if stage == "confirm" else "validation"
+    cells = _cells(arms, rows, stage=stage, split=split)
+    return Table(
+        sweep=sweep.name,
+        question=sweep.question,
+        convention=sweep.convention,
+        split=split,
+        stage=stage,
+        arms=tuple(arm.name for arm in arms),
+        allocations=_ordered({allocation for _, allocation in cells}),
+        cells=cells,
+        comparisons=_compare(reader.comparisons(sweep.id), cells),
+        footnotes=tuple(_footnotes(arms, reader.trial_rows(sweep.id), stage=stage)),
+    )
+
+
+def _cells(
+    arms: Sequence[ArmRow], rows: Sequence[ResultRow], *, stage: str, split: str
+) -> dict[tuple[str, str], Cell]:
+    kept = [row for row in rows if row.stage == stage and row.status == "finished"]
+    cells = {}
+    for arm in arms:
+        mine = [row for row in kept if row.arm == arm.name and row.correct is not None]
+        for allocation in {row.allocation for row in mine}:
+            at = [row for row in mine if row.allocation == allocation]
+            configuration = _chosen([row for row in at if row.split == "validation"])
+            shown = [
+                row for row in at if row.split == split and row.configuration_id == configuration
+            ]
+            if shown:
+                cells[arm.name, allocation] = _cell(arm, allocation, shown)
+    return cells
+
+
+def _chosen(validation: Sequence[ResultRow]) -> int | None:
+    """The configuration that is best on validation: never chosen on what is reported."""
+    by_configuration: dict[int | None, list[float]] = {}
+    for row in validation:
+        percent = 100.0 * (row.correct or 0) / row.total
+        by_configuration.setdefault(row.configuration_id, []).append(percent)
+    ranked = [(fmean(values), -(id_ or 0), id_) for id_, values in by_configuration.items()]
+    return max(ranked)[2] if ranked else None
+
+
+def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow]) -> Cell:
+    percents = [100.0 * (row.correct or 0) / row.total for row in rows]
+    first = rows[0]
+    return Cell(
+        arm=arm.name,
+        method=arm.method,
+        allocation=allocation,
+        split=first.split,
+        mean=fmean(percents),
+        sd=stdev(percents) if len(percents) > 1 else None,
+        n=len(percents),
+        bitops=first.bitops,
+        size_bits=first.size_bits,
+        mean_weight_bits=first.mean_weight_bits,
+        correct_by_seed={row.seed: row.correct or 0 for row in rows},
+        total=first.total,
+    )
+
+
+def _ordered(allocations: Iterable[str]) -> tuple[str, ...]:
+    """Ascending bits; mixed and policy allocations after the uniform ones."""
+
+    def rank(label: str) -> tuple[int, int, int, str]:
+        layers = parse_allocation(label).layers
+        if len(layers) == 1:
+            return (0, layers[0].weight, layers[0].activation, label)
+        return (1, 0, 0, label)
+
+    return tuple(sorted(allocations, key=rank))
+
+
+def _compare(
+    declared: Sequence[ComparisonRow], cells: Mapping[tuple[str, str], Cell]
+) -> tuple[Compared, ...]:
+    results = [_paired_cells(one, cells) for one in declared]
+    family = [
+        index
+        for index, one in enumerate(declared)
+        if one.is_primary and results[index] is not None
+    ]
+    adjusted = holm([_p(results[index]) for index in family])
+    adjusted_by = dict(zip(family, adjusted, strict=True))
+    size = sum(one.is_primary for one in declared)
+    return tuple(
+        Compared(
+            arm=one.arm,
+            against=one.against,
+            at=one.at,
+            is_primary=one.is_primary,
+            result=result,
+            adjusted_p=adjusted_by.get(index),
+            attainable=attainable_p(family=size, seeds=result.n)
+            if result is not None and one.is_primary
+            else None,
+        )
+        for index, (one, result) in enumerate(zip(declared, results, strict=True))
+    )
+
+
+def _p(result: Paired | None) -> float:
+    return 1.0 if result is None else result.p_permutation
+
+
+def _paired_cells(one: ComparisonRow, cells: Mapping[tuple[str, str], Cell]) -> Paired | None:
+    """The comparison on the seeds both arms have; None without a common one."""
+    left, right = _cell_of(one.arm, one.at, cells), _cell_of(one.against, one.at, cells)
+    if left is None or right is None:
+        return None
+    seeds = sorted(set(left.correct_by_seed) & set(right.correct_by_seed))
+    counts = [left.correct_by_seed[seed] - right.correct_by_seed[seed] for seed in seeds]
+    return paired(counts, total=left.total) if counts else None
+
+
+def _cell_of(arm: str, at: str, cells: Mapping[tuple[str, str], Cell]) -> Cell | None:
+    """An arm's cell at these bits; a full-precision arm has but one."""
+    return cells.get((arm, at)) or cells.get((arm, FULL_PRECISION))
+
+
+def _footnotes(arms: Sequence[ArmRow], trials: Sequence[TrialRow], *, stage: str) -> Iterable[str]:
+    if stage != "confirm":
+        yield "Nothing is confirmed: validation of the search itself, which flatters the winner."
+    searched = [f"{arm.name} {arm.configurations}" for arm in arms if arm.configurations]
+    if searched:
+        yield f"Configurations searched per arm: {', '.join(searched)}."
+    for status in ("failed", "diverged"):
+        for row in trials:
+            if row.status == status:
+                name = f"{row.arm or 'start'} {row.bits} seed {row.seed}"
+                yield f"{status}: {name} ({row.stage}, {row.trial_id[:12]}): {row.reason}"
+    for status, verb in (("pruned", "pruned by the scheduler"), ("interrupted", "interrupted")):
+        count = sum(row.status == status for row in trials)
+        if count:
+            yield f"{count} trial{'s' if count > 1 else ''} {verb}."

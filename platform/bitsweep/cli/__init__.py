@@ -1,0 +1,47 @@
+"""The command line. Each verb imports what it needs when it runs, so that --help is quick."""
+
+import os
+import sys
+
+import typer
+
+from bitsweep import __version__
+from bitsweep.cli import catalog, files, results, running
+from bitsweep.errors import BitsweepError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bitsweep",
+    help="Sweeps for neural-network quantization research.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+files.add_to(app)
+running.add_to(app)
+results.add_to(app)
+catalog.add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        typer.echo(f"bitsweep {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run a command; a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except BitsweepError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of a pipe left (`bitsweep table ... | head`): that is no error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

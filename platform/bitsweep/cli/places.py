@@ -1,0 +1,35 @@
+"""Where a command finds its store and MLflow: options, then the environment, then ./results."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STORE_VARIABLE = "BITSWEEP_STORE"
+MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
+
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Result store: a file or a database URL.", show_default=False),
+]
+MlflowOption = Annotated[
+    str | None,
+    typer.Option("--mlflow", help="MLflow tracking URI, or 'none'.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def store_address(option: str | None) -> str:
+    """The store a command uses."""
+    return option or os.environ.get(STORE_VARIABLE) or "results/bitsweep.db"
+
+
+def mlflow_uri(option: str | None) -> str | None:
+    """The tracking URI; None when the user wants no mirror."""
+    wanted = option or os.environ.get(MLFLOW_VARIABLE)
+    if wanted is None:
+        folder = Path("results").resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        return f"sqlite:///{folder / 'mlflow.db'}"
+    return None if wanted.lower() == "none" else wanted

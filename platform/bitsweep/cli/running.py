@@ -1,0 +1,184 @@
+"""Verbs that run: run, mirror."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from bitsweep.cli.places import JsonOption, MlflowOption, StoreOption, mlflow_uri, store_address
+
+if TYPE_CHECKING:
+    from bitsweep.plan import Plan
+    from bitsweep.run import RunReport
+
+SOME_FAILED = 1
+INTERRUPTED = 130
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the verbs."""
+    app.command("run")(run)
+    app.command("mirror")(mirror)
+
+
+def run(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file.")],
+    store: StoreOption = None,
+    mlflow: MlflowOption = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster to join; default: one on this machine.")
+    ] = None,
+    executor: Annotated[
+        Literal["ray", "local"], typer.Option(help="Who runs the trials.")
+    ] = "ray",
+    trial: Annotated[
+        str | None, typer.Option(help="Run this one trial again and compare its numbers.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file."),
+    ] = None,
+    retry: Annotated[
+        Literal["failed"] | None, typer.Option(help="Run failed and diverged trials again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run what is missing of a sweep and print its table.
+
+    Exit code 0: all well; 1: some trials failed; 2: bad input; 130: interrupted.
+    """
+    from bitsweep.plan import Plan
+    from bitsweep.specfile import read_sweep
+    from bitsweep.trainer import load_declarations
+
+    declarations = load_declarations()
+    sweep = read_sweep(path, declarations, overrides=overrides or [])
+    plan = Plan(sweep=sweep, declarations=declarations)
+    place = store_address(store)
+    if dry_run:
+        _dry_run(plan, place, as_json=as_json)
+        return
+    if trial is not None:
+        _run_again(place, trial, as_json=as_json)
+        return
+    from bitsweep.run import RunOptions, run_sweep
+
+    options = RunOptions(
+        store=place,
+        mlflow=mlflow_uri(mlflow),
+        executor=executor,
+        address=address,
+        retries_failed=retry == "failed",
+    )
+    with _display(as_json=as_json, name=sweep.name) as display:
+        report = run_sweep(plan, options, observe=display.show)
+    _tell(report, place, options.mlflow, path, as_json=as_json)
+    if report.is_interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if report.trials_failed:
+        raise typer.Exit(SOME_FAILED)
+
+
+def mirror(
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(metavar="[SWEEP]...", help="Default: every sweep.")
+    ] = None,
+    store: StoreOption = None,
+    mlflow: MlflowOption = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Delete the sweeps' runs and log them anew.")
+    ] = False,
+) -> None:
+    """Bring MLflow up to date from the store."""
+    from bitsweep.errors import InputError
+    from bitsweep.store.database import open_to_read
+    from bitsweep.store.reader import Reader
+    from bitsweep.tracking.mlflow_mirror import MlflowMirror
+
+    uri = mlflow_uri(mlflow)
+    if uri is None:
+        raise InputError("--mlflow none: there is nothing to mirror to")
+    reader = Reader(open_to_read(store_address(store)))
+    view = MlflowMirror(reader, uri)
+    for name in sweeps or [one.name for one in reader.sweeps()]:
+        touched = view.rebuild(name) if rebuild else view.catch_up(name)
+        view.close(name)
+        typer.echo(f"{name}: {touched} trials brought up to date")
+
+
+def _display(*, as_json: bool, name: str) -> Any:  # one of two displays
+    from bitsweep.cli.display import LiveDisplay, QuietDisplay
+
+    if as_json or not sys.stderr.isatty():
+        return QuietDisplay(is_silent=as_json)
+    return LiveDisplay(name)
+
+
+def _dry_run(plan: "Plan", place: str, *, as_json: bool) -> None:
+    from bitsweep.estimate import estimate
+
+    found = estimate(plan, place)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    seconds = found["seconds_estimated"]
+    time = "unknown: nothing alike was run yet" if seconds is None else f"about {seconds:.0f} s"
+    typer.echo(
+        f"{found['sweep']}: {found['trials_total']} trials, {found['trials_known']} known, "
+        f"{found['trials_to_run']} to run; time on this machine: {time}"
+    )
+
+
+def _run_again(place: str, prefix: str, *, as_json: bool) -> None:
+    from bitsweep.repeat import repeat_trial
+
+    repeated = repeat_trial(place, prefix)
+    if as_json:
+        typer.echo(json.dumps(repeated))
+    else:
+        for line in repeated["lines"]:
+            typer.echo(line)
+        verdict = "identical to" if repeated["is_identical"] else "DIFFERENT from"
+        typer.echo(f"trial {repeated['trial'][:12]}: {verdict} what the store holds")
+    if not repeated["is_identical"]:
+        raise typer.Exit(SOME_FAILED)
+
+
+def _tell(report: "RunReport", place: str, uri: str | None, path: Path, *, as_json: bool) -> None:
+    from bitsweep.analysis.render import render, table_rows
+    from bitsweep.analysis.table import sweep_table
+    from bitsweep.store.database import open_to_read
+    from bitsweep.store.reader import Reader
+
+    table = sweep_table(Reader(open_to_read(place)), report.sweep)
+    if as_json:
+        names = ("sweep", "trials_total", "trials_run", "trials_reused", "trials_failed")
+        document = {name: getattr(report, name) for name in names}
+        document |= {
+            "trials_pruned": report.trials_pruned,
+            "measurements_written": report.measurements_written,
+            "seconds": report.seconds,
+            "is_interrupted": report.is_interrupted,
+            "failures": list(report.failures),
+            "table": table_rows(table),
+        }
+        typer.echo(json.dumps(document))
+        return
+    typer.echo(render(table, "text"))
+    typer.echo("")
+    typer.echo(
+        f"{report.trials_run} trials run, {report.trials_reused} reused, "
+        f"{report.trials_pruned} pruned, {report.trials_failed} failed; "
+        f"{report.measurements_written} measurements written in {report.seconds:.0f} s"
+    )
+    if report.is_interrupted:
+        typer.echo(f"Interrupted; what was measured is kept. Go on: bitsweep run {path}")
+    elif report.trials_failed:
+        typer.echo(f"Run the failed ones again: bitsweep run {path} --retry failed")
+    if report.mirror_lag is not None:
+        typer.echo(f"MLflow lags behind ({report.mirror_lag}); catch up: bitsweep mirror")
+    if uri is not None:
+        typer.echo(f"Browse in MLflow: mlflow ui --backend-store-uri {uri}")
