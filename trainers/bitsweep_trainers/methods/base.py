@@ -31,8 +31,8 @@ class Method:
     """A quantization method.
 
     convert(network, trial, generator) -> the network with quantized layers, its weights kept; what
-    it draws comes from the generator. `network` has `stem`, `body` and `head`; the first layer lies
-    in the stem, the last in the head, and both become 8-bit.
+    it draws comes from the generator. `network` has `stem`, `body` and `head`; the first layer
+    lies in the stem, the last in the head, and both become 8-bit.
     calibrate(network, trial, images): initialise ranges and batch norms from normalised training
     images (N, C, H, W); called once, before the first step, with the network in training mode.
     parameter_groups(network, trial): what learns, and how.

@@ -1,0 +1,93 @@
+"""The image trainer as the platform sees it: evaluations, checkpoints, starts, refusals."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.trainers_suite.trials import plain_network, trial_of, workspace_in
+
+from bitsweep.errors import InputError
+from bitsweep.trainer import Trainer, load_trainer
+from bitsweep.trial import parse_trial
+from bitsweep_trainers.image import train
+
+BATCH = 500
+
+
+def trained_start(folder: Path, **changes: Any) -> Path:
+    """The final checkpoint of a short fp32 trial."""
+    workspace = workspace_in(folder)
+    fields = {"epochs": 1, "batch_size": BATCH} | changes
+    list(train(trial_of("fp32", **fields), workspace))
+    return workspace.final_checkpoint
+
+
+def test_the_entry_point_names_this_trainer() -> None:
+    assert load_trainer("image") is train
+    assert isinstance(train, Trainer)
+
+
+def test_test_is_measured_once_after_the_last_epoch_when_asked_for(tmp_path: Path) -> None:
+    trial = trial_of("fp32", batch_size=BATCH, splits=("validation", "test"))
+    evaluations = list(train(trial, workspace_in(tmp_path)))
+
+    assert [one.epoch for one in evaluations] == [1, 2]
+    assert [[m.split for m in one.measurements] for one in evaluations] == [
+        ["validation"],
+        ["validation", "test"],
+    ]
+    assert [one.total for one in evaluations[1].measurements] == [1000, 2000]
+    assert [one.examples for one in evaluations] == [5000, 10000]
+
+
+def test_an_fp32_checkpoint_is_a_plain_network_with_its_trial(tmp_path: Path) -> None:
+    document = torch.load(trained_start(tmp_path), weights_only=True)
+    plain_network().load_state_dict(document["network"])
+
+    assert parse_trial(document["trial"]).method == "fp32"
+
+
+def test_a_trial_with_a_start_begins_from_its_weights(tmp_path: Path) -> None:
+    start = trained_start(tmp_path / "start", batch_size=50)
+    cold = trial_of("lsq", 8, epochs=1, batch_size=BATCH, parameters={"learning_rate": 1e-6})
+    warm = trial_of(
+        "lsq", 8, epochs=1, batch_size=BATCH, parameters={"learning_rate": 1e-6}, start="0" * 64
+    )
+    (without,) = train(cold, workspace_in(tmp_path / "cold"))
+    (with_start,) = train(warm, workspace_in(tmp_path / "warm", start))
+
+    assert with_start.measurements[0].metric("top1_percent") > 40
+    assert without.measurements[0].metric("top1_percent") < 30
+
+
+def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
+    start = trained_start(tmp_path / "start")
+    trial = trial_of("lsq", model="resnet8", start="0" * 64)
+
+    with pytest.raises(InputError, match="expected an fp32 checkpoint of resnet8"):
+        next(train(trial, workspace_in(tmp_path / "other", start)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"precision": "bf16"}, "precision fp32, got bf16"),
+        ({"world_size": 2}, "world_size 1, got 2"),
+        ({"data_sha256": "0" * 64}, "another version of the data set"),
+        ({"start": "0" * 64}, "no checkpoint came"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        next(train(trial_of("fp32", **changes), workspace_in(tmp_path)))
+
+
+def test_the_same_trial_twice_gives_identical_measurements(tmp_path: Path) -> None:
+    trial = trial_of("lsq", 2, epochs=1, batch_size=BATCH)
+    (first,) = train(trial, workspace_in(tmp_path / "first"))
+    (second,) = train(trial, workspace_in(tmp_path / "second"))
+
+    assert first.measurements == second.measurements

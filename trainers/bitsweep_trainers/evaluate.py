@@ -1,0 +1,77 @@
+"""A network at some bits -> a measurement: counts and sums over a split, the bits of layers."""
+
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bitsweep.bits import Allocation, Bits
+from bitsweep.cost import LayerBits
+from bitsweep.errors import Diverged
+from bitsweep.measurement import Measurement, Split
+from bitsweep.trial import Trial
+from bitsweep_trainers.data.augment import normalise
+from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
+from bitsweep_trainers.methods.table import method_of
+from bitsweep_trainers.models.declared import MODELS
+
+EVALUATION_BATCH = 500
+
+
+def layer_bits(trial: Trial, bits: Bits) -> tuple[LayerBits, ...]:
+    """The bits of each layer of the trial's model at one of its widths, as its method declares."""
+    data = DATA_SETS[trial.data]
+    layers = MODELS[trial.model].layers(data.shape, data.classes)
+    declared = DECLARED_METHODS[trial.method]
+    return declared.layer_bits(layers, bits, trial.parameters, trial.bits)
+
+
+@torch.inference_mode()
+def count(
+    network: nn.Module, images: Tensor, labels: Tensor, *, data: Arrays
+) -> tuple[int, float]:
+    """(correct answers, sum of cross-entropies) over uint8 images, in evaluation mode."""
+    network.eval()
+    correct, loss_sum = 0, 0.0
+    for begin in range(0, len(labels), EVALUATION_BATCH):
+        batch = slice(begin, begin + EVALUATION_BATCH)
+        logits = network(normalise(images[batch], data.mean, data.std))
+        correct += int((logits.argmax(1) == labels[batch]).sum())
+        loss_sum += float(cross_entropy(logits, labels[batch], reduction="sum"))
+    return correct, loss_sum
+
+
+def measure(
+    network: nn.Module, trial: Trial, data: Arrays, *, split: Split, bits: Bits
+) -> Measurement:
+    """Run the network at these bits over a split; raise Diverged when its loss is not finite."""
+    method_of(trial.method).select(network, bits)
+    is_test = split == "test"
+    images = data.test_images if is_test else data.validation_images
+    labels = data.test_labels if is_test else data.validation_labels
+    correct, loss_sum = count(network, images, labels, data=data)
+    if not isfinite(loss_sum):
+        raise Diverged(f"the {split} loss is {loss_sum} at {bits.label}")
+    return Measurement(
+        split=split,
+        allocation=Allocation.uniform(bits),
+        total=len(labels),
+        correct=correct,
+        sums={"loss": loss_sum},
+        layer_bits=layer_bits(trial, bits),
+    )
+
+
+def measure_all(
+    network: nn.Module, trial: Trial, data: Arrays, *, is_last: bool
+) -> tuple[Measurement, ...]:
+    """Validation at every width of the trial; after the last epoch test too, if asked for."""
+    splits = [one for one in trial.splits if one == "validation" or is_last]
+    return tuple(
+        measure(network, trial, data, split=split, bits=bits)
+        for split in splits
+        for bits in trial.bits
+    )

@@ -1,0 +1,142 @@
+"""MBQuant (arXiv 2305.08117): all widths of one network of 2-bit branches, trained together."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bitsweep.bits import Bits
+from bitsweep.trial import Trial
+from bitsweep_trainers.branch_network import (
+    active_rows,
+    branch_layers,
+    branch_network,
+    branch_norms,
+    estimate_norms,
+)
+from bitsweep_trainers.branches import BranchPlan
+from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.layers import calibrate_steps, float_groups, quantize_ends, step_group
+from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.methods.declared.mbquant import num_branches, table_of
+from bitsweep_trainers.models.declared import MODELS
+
+
+def branch_plan(trial: Trial) -> BranchPlan:
+    """What a trial says of its branches."""
+    parameters = trial.parameters
+    return BranchPlan(
+        table=table_of(parameters, trial.bits),
+        num_branches=num_branches(parameters, trial.bits),
+        noise=float(parameters["branch_noise"]),
+        range_factor=float(parameters["weight_range"]),
+        backend=trial.backend,
+    )
+
+
+def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
+    data = DATA_SETS[trial.data]
+    layers = MODELS[trial.model].layers(data.shape, data.classes)
+    quantize_ends(network, backend=trial.backend)
+    return branch_network(network, layers, branch_plan(trial), generator)
+
+
+@torch.no_grad()
+def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
+    """Ranges and steps from the first batch, each on inputs quantized before it; then the norms.
+
+    All widths at once: a row's range depends on no other row.
+    """
+    rows = active_rows(network)
+    rows.activate(rows.all_widths)
+    batches = torch.split(images, trial.batch_size)
+    rows.is_calibrating = True
+    calibrate_steps(network, batches[0])
+    rows.is_calibrating = False
+    estimate_norms(network, batches)
+
+
+def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGroup]:
+    """As in the authors' recipe all weights decay, those of batch norms and biases too.
+
+    The gradient of the ends' steps is a sum over widths: at the full learning rate they run away.
+    """
+    parameters = trial.parameters
+    learning_rate = float(parameters["learning_rate"])
+    step_rate = learning_rate * float(parameters["step_learning_rate_ratio"])
+    ends = float_groups(network, learning_rate=learning_rate, weight_decay=0.0)
+    weights = [one for group in ends for one in group.parameters]
+    weights += [layer.weight for layer in branch_layers(network)]
+    weights += [one for norm in branch_norms(network) for one in norm.parameters()]
+    ranges = [one for layer in branch_layers(network) for one in layer.range_parameters]
+    return (
+        ParameterGroup(
+            name="weights",
+            parameters=weights,
+            learning_rate=learning_rate,
+            weight_decay=float(parameters["weight_decay"]),
+        ),
+        step_group(network, learning_rate=step_rate),
+        ParameterGroup(
+            name="ranges",
+            parameters=ranges,
+            learning_rate=float(parameters["quantizer_learning_rate"]),
+            optimizer="adam",
+        ),
+    )
+
+
+def student_loss(
+    logits: Tensor, teacher: Tensor, labels: Tensor, *, weight: float, temperature: float = 1.0
+) -> Tensor:
+    """(1-alpha) CE(z, y) + alpha T^2 mean_n(-sum_c p_nc log softmax(z/T)_nc) (section 2.8).
+
+    p = softmax(teacher/T); no gradient goes to the teacher. Logits (N, classes).
+    """
+    hard = functional.cross_entropy(logits, labels)
+    if weight == 0:
+        return hard
+    p = functional.softmax(teacher.detach() / temperature, 1)
+    soft = functional.cross_entropy(logits / temperature, p)
+    return (1 - weight) * hard + weight * temperature**2 * soft
+
+
+def widths_loss(logits: Sequence[Tensor], labels: Tensor, trial: Trial) -> Tensor:
+    """The sum over widths, ascending: cross-entropy of the largest one, which teaches the rest."""
+    *students, teacher = logits
+    loss = functional.cross_entropy(teacher, labels)
+    if not students:
+        return loss
+    weight = float(trial.parameters["distillation_weight"])
+    temperature = float(trial.parameters["distillation_temperature"]) if weight > 0 else 1.0
+    for student in students:
+        loss = loss + student_loss(
+            student, teacher, labels, weight=weight, temperature=temperature
+        )
+    return loss
+
+
+def _backward(
+    network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
+) -> Tensor:
+    """All widths in one pass: stem once, every row of every width as a group of channels."""
+    rows = active_rows(network)
+    rows.activate(rows.all_widths)
+    logits = network(images).chunk(len(rows.all_widths))
+    loss = widths_loss(logits, labels, trial)
+    torch.autograd.backward(loss)
+    return loss.detach()
+
+
+def _select(network: nn.Module, bits: Bits) -> None:
+    active_rows(network).activate((bits.weight,))
+
+
+MBQUANT = Method(
+    convert=_convert,
+    calibrate=_calibrate,
+    parameter_groups=_parameter_groups,
+    backward=_backward,
+    select=_select,
+)

@@ -1,0 +1,76 @@
+"""PTQ: a trained network with its weights and activations rounded to min-max grids."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from bitsweep.bits import Bits
+from bitsweep.trial import Trial
+from bitsweep_trainers.layers import (
+    END_BITS,
+    Computing,
+    Quantized,
+    fold_batch_norms,
+    quantized,
+    replace_layers,
+    select_body,
+)
+from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.methods.fp32 import cross_entropy_backward
+from bitsweep_trainers.quantizers.uniform import RangeRounder, WeightRounder
+
+CALIBRATION_BATCH = 128
+
+
+def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
+    (bits,) = trial.bits
+    if trial.parameters["fold_batch_norm"]:
+        fold_batch_norms(network)
+    ends = Bits(weight=END_BITS, activation=END_BITS)
+    for name in ("stem", "body", "head"):
+        make = partial(_rounded, trial=trial, bits=bits if name == "body" else ends)
+        replace_layers(network.get_submodule(name), make)
+    return network
+
+
+def _rounded(layer: Computing, *, trial: Trial, bits: Bits) -> Quantized:
+    return quantized(
+        layer,
+        weight_quantizer=WeightRounder(
+            bits=bits.weight,
+            is_symmetric=trial.parameters["scheme"] == "symmetric",
+            is_per_channel=trial.parameters["granularity"] == "channel",
+        ),
+        input_quantizer=RangeRounder(bits=bits.activation),
+    )
+
+
+@torch.no_grad()
+def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
+    """Widen the ranges over the images with the statistics that evaluation will use."""
+    network.eval()
+    _observe(network, is_observing=True)
+    for batch in torch.split(images, CALIBRATION_BATCH):
+        network(batch)
+    _observe(network, is_observing=False)
+
+
+def _observe(network: nn.Module, *, is_observing: bool) -> None:
+    for one in network.modules():
+        if isinstance(one, RangeRounder):
+            one.is_observing = is_observing
+
+
+def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGroup]:
+    return ()
+
+
+PTQ = Method(
+    convert=_convert,
+    calibrate=_calibrate,
+    parameter_groups=_parameter_groups,
+    backward=cross_entropy_backward,
+    select=select_body,
+)
