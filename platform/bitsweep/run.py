@@ -4,7 +4,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, time
 from typing import Literal
@@ -59,6 +59,13 @@ def run_sweep(
 ) -> RunReport:
     """Run what is missing of a sweep; an interrupt ends it early and loses nothing measured."""
     begin = monotonic()
+    mirror = MirrorProcess(options.store, options.mlflow, plan.sweep.name)
+    with mirror:
+        report = _run(plan, options, observe=observe)
+    return replace(report, seconds=monotonic() - begin, mirror_lag=mirror.lag)
+
+
+def _run(plan: Plan, options: RunOptions, *, observe: Callable[[Progress], None]) -> RunReport:
     engine = open_to_write(options.store)
     writer, reader = Writer(engine), Reader(engine)
     folders = folders_of(options.store)
@@ -85,9 +92,8 @@ def run_sweep(
         retries_failed=options.retries_failed,
         observe=observe,
     )
-    mirror = MirrorProcess(options.store, options.mlflow, plan.sweep.name)
     is_interrupted = False
-    with mirror, _heartbeat(options.store, owner):
+    with _heartbeat(options.store, owner):
         try:
             if not conductor.is_done():
                 _executor(plan, options).run(conductor)
@@ -95,12 +101,9 @@ def run_sweep(
             is_interrupted = True
             conductor.interrupt()
         finally:
-            _leave(options)
             writer.release(owner)
     engine.dispose()
-    return _report(
-        plan, conductor, monotonic() - begin, is_interrupted=is_interrupted, lag=mirror.lag
-    )
+    return _report(plan, conductor, is_interrupted=is_interrupted)
 
 
 def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:
@@ -131,13 +134,6 @@ def _executor(plan: Plan, options: RunOptions) -> Executor:
     )
 
 
-def _leave(options: RunOptions) -> None:
-    if options.executor == "ray":
-        from bitsweep.execution.ray_tune import disconnect
-
-        disconnect()
-
-
 def _clear(folders: Folders, trial_id: str, outcome: Outcome) -> None:
     """A trial that ended for good needs its workspace no more; one that may go on keeps it."""
     if isinstance(outcome, Finished | Pruned | Diverged):
@@ -164,9 +160,7 @@ def _heartbeat(store: str, owner: str) -> Iterator[None]:
         thread.join(timeout=5)
 
 
-def _report(
-    plan: Plan, conductor: Conductor, seconds: float, *, is_interrupted: bool, lag: str | None
-) -> RunReport:
+def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunReport:
     entries = [one for one in conductor.entries if not one.is_dropped]
     ran = [one for one in entries if one.outcome is not None and not one.is_reused]
     failed = [one for one in entries if isinstance(one.outcome, Failed | Diverged)]
@@ -178,8 +172,8 @@ def _report(
         trials_failed=len(failed),
         trials_pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
         measurements_written=conductor.measurements,
-        seconds=seconds,
+        seconds=0.0,
         is_interrupted=is_interrupted,
         failures=tuple(conductor.describe(one) for one in failed),
-        mirror_lag=lag,
+        mirror_lag=None,
     )

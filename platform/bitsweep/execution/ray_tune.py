@@ -42,7 +42,14 @@ class RayTuneExecutor:
 
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done; raise what the agenda raised."""
-        connect(self._address)
+        is_ours = connect(self._address)
+        try:
+            self._fit(agenda)
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+    def _fit(self, agenda: Agenda) -> None:
         errors: list[BaseException] = []
         with tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
             _quiet_tune()
@@ -80,13 +87,14 @@ class RayTuneExecutor:
         return bundle
 
 
-def connect(address: str | None) -> None:
-    """Join a cluster or start a local one; raise InputError when none answers.
+def connect(address: str | None) -> bool:
+    """Join a cluster or start a local one; False if this process is connected already.
 
     A bare ray.init() would join any cluster it finds on the machine, so that "local" is said.
+    Raises InputError when none answers.
     """
     if ray.is_initialized():
-        return
+        return False
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
     try:
@@ -94,12 +102,7 @@ def connect(address: str | None) -> None:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"no Ray cluster answers at {wanted!r}: {reason}") from error
-
-
-def disconnect() -> None:
-    """Leave the cluster; a local one ends."""
-    if ray.is_initialized():
-        ray.shutdown()
+    return True
 
 
 def _quiet_tune() -> None:

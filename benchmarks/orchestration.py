@@ -1,0 +1,180 @@
+"""What a trial costs beside its training: ours, bare Ray Tune, and the script one writes by hand.
+
+40 no-op trials of 5 evaluations with one measurement each. Ours records in SQLite and mirrors in
+MLflow, and its clock stops when the mirror holds everything. Bare: Tune with OptunaSearch and a
+reused class trainable that records nothing. By hand: a Tune function trainable, OptunaSearch and
+MLflowLoggerCallback on SQLite. Ray's own start counts for none of them. The three run in turn, in
+one process, for several blocks; ratios are of medians.
+
+    python benchmarks/orchestration.py [--blocks 5] [--trials 40]
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+# First: it sets what Ray Tune reads once, when it is imported.
+from bitsweep.execution import ray_tune  # isort: skip
+
+import ray
+from mlflow import MlflowClient
+from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.search.optuna import OptunaSearch
+
+from bitsweep.bits import tied
+from bitsweep.plan import Plan
+from bitsweep.run import RunOptions, run_sweep
+from bitsweep.space import Range
+from bitsweep.sweep import Arm, Objective, Resources, Search, Sweep, Task
+from bitsweep.testing import TOY_TRAINER, toy_declarations
+
+EVALUATIONS = 5
+LIMITS = {"ratio_to_bare": 2.0, "ratio_to_by_hand": 0.2}
+
+
+class NoOp(tune.Trainable):
+    """Reports a number five times."""
+
+    def setup(self, config: dict[str, float]) -> None:
+        self._count = 0
+
+    def step(self) -> dict[str, object]:
+        self._count += 1
+        return {"score": self._count + self.config["x"], "done": self._count >= EVALUATIONS}
+
+    def reset_config(self, new_config: dict[str, float]) -> bool:
+        self._count = 0
+        self.config = new_config
+        return True
+
+
+def no_op(config: dict[str, float]) -> None:
+    """The same as a function."""
+    for count in range(EVALUATIONS):
+        tune.report({"score": count + config["x"]})
+
+
+def bare(folder: Path, trials: int) -> None:
+    """Ray Tune with nothing recorded."""
+    tune.Tuner(
+        tune.with_resources(NoOp, {"cpu": 1}),
+        param_space={"x": tune.uniform(0.0, 1.0)},
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(metric="score", mode="max"),
+            num_samples=trials,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()
+
+
+def by_hand(folder: Path, trials: int) -> None:
+    """What a researcher writes: results in MLflow on SQLite through Tune's callback."""
+    tune.Tuner(
+        tune.with_resources(no_op, {"cpu": 1}),
+        param_space={"x": tune.uniform(0.0, 1.0)},
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(metric="score", mode="max"), num_samples=trials
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(folder),
+            verbose=0,
+            callbacks=[
+                MLflowLoggerCallback(
+                    tracking_uri=f"sqlite:///{folder / 'mlflow.db'}", experiment_name="by-hand"
+                )
+            ],
+        ),
+    ).fit()
+
+
+def ours(folder: Path, trials: int) -> None:
+    """A bitsweep run: search, SQLite, mirror."""
+    sweep = Sweep(
+        name="no-op",
+        question="what does a trial cost?",
+        reproduces="",
+        expects="",
+        cost="",
+        task=Task(
+            data="toy-data",
+            model="toy-net",
+            epochs=EVALUATIONS,
+            bits=(tied(4),),
+            trainer=TOY_TRAINER,
+        ),
+        arms=(Arm(name="toy", method="toy", space={"x": Range(low=0.0, high=1.0)}),),
+        objectives=(Objective(),),
+        search=Search(configurations_per_arm=trials),
+        resources=Resources(),
+    )
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    report = run_sweep(
+        Plan(sweep=sweep, declarations=toy_declarations()),
+        RunOptions(store=str(folder / "bitsweep.db"), mlflow=uri),
+        observe=lambda progress: None,
+    )
+    assert report.trials_run == trials and report.measurements_written == trials * EVALUATIONS
+    assert report.mirror_lag is None, report.mirror_lag
+    _check_mirror(uri, trials)
+
+
+def _check_mirror(uri: str, trials: int) -> None:
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("no-op")
+    runs = client.search_runs([experiment.experiment_id], max_results=5 * trials)
+    assert sum("bitsweep.trial" in run.data.tags for run in runs) == trials
+
+
+def seconds_per_trial(stack: Callable[[Path, int], None], trials: int) -> float:
+    """Wall-clock seconds of one stack over its trials, in an empty folder."""
+    with tempfile.TemporaryDirectory(prefix="bitsweep-bench-") as folder:
+        begin = perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            stack(Path(folder), trials)
+        return (perf_counter() - begin) / trials
+
+
+def main() -> None:
+    """Run the blocks and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=40)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    ray_tune.connect(None)
+    stacks = {"ours": ours, "bare": bare, "by_hand": by_hand}
+    seconds: dict[str, list[float]] = {name: [] for name in stacks}
+    for block in range(options.blocks):
+        for name, stack in stacks.items():
+            seconds[name].append(seconds_per_trial(stack, options.trials))
+            print(
+                f"block {block + 1}: {name:8} {1000 * seconds[name][-1]:7.0f} ms a trial",
+                flush=True,
+            )
+    ray.shutdown()
+    middle = {name: median(values) for name, values in seconds.items()}
+    figures = {f"{name}_ms_per_trial": 1000 * value for name, value in middle.items()}
+    figures["ratio_to_bare"] = middle["ours"] / middle["bare"]
+    figures["ratio_to_by_hand"] = middle["ours"] / middle["by_hand"]
+    holds = all(figures[name] <= limit for name, limit in LIMITS.items())
+    document = {"benchmark": "orchestration", "figures": figures, "limits": LIMITS, "holds": holds}
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
