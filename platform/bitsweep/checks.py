@@ -7,7 +7,7 @@ from bitsweep.errors import UnknownName, nearest
 from bitsweep.plan import Plan
 from bitsweep.space import Range, Value, resolve
 from bitsweep.sweep import Arm, Sweep
-from bitsweep.trainer import Declarations, MethodDeclaration
+from bitsweep.trainer import Declarations, MethodDeclaration, check_trainer
 
 KeyPath = tuple[str | int, ...]
 
@@ -28,11 +28,15 @@ def check_sweep(sweep: Sweep, declarations: Declarations) -> None:
 
 def _check_names(sweep: Sweep, declarations: Declarations) -> None:
     task = sweep.task
+    _known(check_trainer, task.trainer, ("task", "trainer"))
     _known(declarations.data_set, task.data, ("task", "data"))
     _known(declarations.model, task.model, ("task", "model"))
     if task.start is not None:
         _known(declarations.method, task.start.method, ("task", "start", "method"))
         method = declarations.method(task.start.method)
+        if method.needs_start:
+            message = f"{method.name} needs a trained network itself; expected one that trains"
+            raise Problem(("task", "start", "method"), message)
         _resolved(method, task.start.parameters, ("task", "start", "parameters"))
     names: list[str] = []
     for index, arm in enumerate(sweep.arms):
@@ -82,12 +86,12 @@ def _check_parameters(sweep: Sweep, declarations: Declarations) -> None:
 
 def _check_when(arm: Arm, method: MethodDeclaration, *, name: str, path: KeyPath) -> None:
     for other, wanted in arm.space[name].when.items():
-        known = [*arm.space, *arm.parameters]
-        if other not in known or other == name:
+        known = [one for one in (*arm.space, *arm.parameters) if one != name]
+        if other not in known:
             message = f"no other parameter {other!r} of this arm{nearest(other, known)}"
-            raise Problem((*path, "when"), message)
+            raise Problem((*path, "when", other), message)
         if list(arm.space).index(name) < _position(arm, other):
-            raise Problem((*path, "when"), f"put {other!r} before {name!r}")
+            raise Problem((*path, "when", other), f"put {other!r} before {name!r}")
         for value in wanted:
             _resolved(method, {other: value}, (*path, "when"))
 
@@ -122,6 +126,9 @@ def _check_combinations(sweep: Sweep, declarations: Declarations) -> None:
         method = declarations.method(arm.method)
         for path, given in _corners(arm, index):
             parameters = resolve(method.parameters, given)
+            if plan.measured_bits(arm, parameters) != plan.measured_bits(arm, arm.parameters):
+                message = "cannot be searched: it changes the bits that are measured; "
+                raise Problem(path, f"{message}give each value an arm of its own")
             try:
                 method.check(parameters, plan.measured_bits(arm, parameters))
             except ValueError as error:

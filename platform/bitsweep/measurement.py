@@ -36,6 +36,8 @@ class Measurement:
     def __post_init__(self) -> None:
         if self.split not in get_args(Split) or self.allocator not in get_args(Allocator):
             raise ValueError(f"unknown split or allocator: {self.split}, {self.allocator}")
+        if self.protocol not in get_args(Protocol):
+            raise ValueError(f"unknown protocol: {self.protocol}")
         if self.total < 1 or (self.correct is not None and not 0 <= self.correct <= self.total):
             raise ValueError(f"{self.correct} correct of {self.total} cannot be")
         for name, value in self.sums.items():
@@ -69,8 +71,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         keys = [one.key for one in self.measurements]
-        if self.epoch < 0 or self.seconds < 0 or len(set(keys)) != len(keys):
+        if min(self.epoch, self.seconds, self.examples) < 0 or len(set(keys)) != len(keys):
             raise ValueError(f"evaluation of epoch {self.epoch}: negative, or a key twice: {keys}")
+        if not isfinite(self.seconds):
+            raise ValueError(f"evaluation of epoch {self.epoch}: its seconds are not finite")
 
 
 def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Literal
 from bitsweep.execution.base import Executor, Folders
 from bitsweep.execution.conductor import Conductor, Progress
 from bitsweep.execution.local import LocalExecutor
-from bitsweep.execution.provenance import describe, owner_name
+from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder
 from bitsweep.plan import Plan
@@ -61,11 +61,17 @@ def run_sweep(
     begin = monotonic()
     mirror = MirrorProcess(options.store, options.mlflow, plan.sweep.name)
     with mirror:
-        report = _run(plan, options, observe=observe)
+        report = _run(plan, options, mirror, observe=observe)
     return replace(report, seconds=monotonic() - begin, mirror_lag=mirror.lag)
 
 
-def _run(plan: Plan, options: RunOptions, *, observe: Callable[[Progress], None]) -> RunReport:
+def _run(
+    plan: Plan,
+    options: RunOptions,
+    mirror: MirrorProcess,
+    *,
+    observe: Callable[[Progress], None],
+) -> RunReport:
     engine = open_to_write(options.store)
     writer, reader = Writer(engine), Reader(engine)
     folders = folders_of(options.store)
@@ -80,6 +86,7 @@ def _run(plan: Plan, options: RunOptions, *, observe: Callable[[Progress], None]
         owner=owner,
         provenance=describe(),
         clock=time,
+        is_dead=is_dead,
         ended_hook=lambda trial_id, outcome: _clear(folders, trial_id, outcome),
     )
     conductor = Conductor(
@@ -93,15 +100,18 @@ def _run(plan: Plan, options: RunOptions, *, observe: Callable[[Progress], None]
         observe=observe,
     )
     is_interrupted = False
+    executor = _executor(plan, options)
     with _heartbeat(options.store, owner):
         try:
             if not conductor.is_done():
-                _executor(plan, options).run(conductor)
+                executor.run(conductor)
         except KeyboardInterrupt:
             is_interrupted = True
             conductor.interrupt()
         finally:
             writer.release(owner)
+            mirror.finish()
+            executor.close()
     engine.dispose()
     return _report(plan, conductor, is_interrupted=is_interrupted)
 

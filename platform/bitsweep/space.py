@@ -55,11 +55,11 @@ class Parameter:
             if isinstance(value, bool):
                 return value
             raise wrong
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise wrong
-        if self.kind == "int" and int(value) != value:
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise wrong
         if self.low is None or self.high is None or not self.low <= value <= self.high:
+            raise wrong
+        if self.kind == "int" and int(value) != value:
             raise wrong
         return int(value) if self.kind == "int" else float(value)
 

@@ -5,7 +5,7 @@ expected and the nearest valid name.
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,7 +23,14 @@ from bitsweep.trainer import Declarations
 
 Scalar = bool | int | float | str
 BitsText = int | str
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+# The whole numbers of TOML have 64 bits; those that the store keeps have 32.
+LARGEST_TOML = 2**63 - 1
+LARGEST = 2**31 - 1
+Count = Annotated[int, Field(ge=1, le=LARGEST)]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Seeds = Annotated[list[Whole], Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+MINUTES_OF_A_YEAR = 525_600
 
 
 class _Table(BaseModel):
@@ -32,17 +39,17 @@ class _Table(BaseModel):
 
 class _Start(_Table):
     method: str
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Count
     parameters: dict[str, Scalar] = {}
 
 
 class _Task(_Table):
     data: str
     model: str
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Count
     bits: Annotated[list[BitsText], Field(min_length=1)]
     trainer: str = "image"
-    batch_size: Annotated[int, Field(ge=1)] = 128
+    batch_size: Count = 128
     start: _Start | None = None
     convention: Literal["body", "whole_ends8", "whole_ends32", "whole_agent"] = "whole_ends8"
 
@@ -57,15 +64,15 @@ class _Dimension(_Table):
 
 
 class _Arm(_Table):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     method: str
     parameters: dict[str, Scalar] = {}
     space: dict[str, _Dimension] = {}
 
 
 class _Asha(_Table):
-    grace_epochs: Annotated[int, Field(ge=1)]
-    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    grace_epochs: Count
+    reduction_factor: Annotated[int, Field(ge=2, le=LARGEST)] = 3
 
 
 class _Scheduler(_Table):
@@ -74,8 +81,8 @@ class _Scheduler(_Table):
 
 class _Search(_Table):
     sampler: Literal["grid", "random", "tpe"] = "tpe"
-    configurations_per_arm: Annotated[int, Field(ge=1)]
-    seed: Annotated[int, Field(ge=0)] = 0
+    configurations_per_arm: Count
+    seed: Whole = 0
     seeds: Seeds = [1000]
     scheduler: _Scheduler | None = None
 
@@ -88,7 +95,7 @@ class _Objective(_Table):
 
 
 class _Confirm(_Table):
-    best_per_arm: Annotated[int, Field(ge=1)] = 1
+    best_per_arm: Count = 1
     seeds: Seeds
 
 
@@ -99,20 +106,20 @@ class _Comparison(_Table):
 
 
 class _Resources(_Table):
-    cpus_per_worker: Annotated[int, Field(ge=1)] = 1
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
-    workers_per_trial: Annotated[int, Field(ge=1)] = 1
-    max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    cpus_per_worker: Count = 1
+    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    workers_per_trial: Count = 1
+    max_concurrent: Count | None = None
 
 
 class _Budget(_Table):
-    trial_minutes: Annotated[float, Field(gt=0)] | None = None
-    retries: Annotated[int, Field(ge=0)] = 2
+    trial_minutes: Annotated[float, Field(gt=0, le=MINUTES_OF_A_YEAR)] | None = None
+    retries: Whole = 2
 
 
 class _File(_Table):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    name: Name
     question: str
     reproduces: str
     expects: str
@@ -132,7 +139,6 @@ _TABLES: dict[str, type[_Table]] = {
     "task": _Task,
     "start": _Start,
     "arms": _Arm,
-    "space": _Dimension,
     "search": _Search,
     "scheduler": _Scheduler,
     "asha": _Asha,
@@ -155,12 +161,20 @@ def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[st
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}") from error
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = _load_toml(text)
+    except ValueError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
         _override(document, override)
     return _parse(document, text, path=path, declarations=declarations)
+
+
+def _load_toml(text: str) -> dict[str, Any]:
+    """The document of a text; raise ValueError also where the parser gives up in other ways."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("tables or arrays are nested too deeply") from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -172,6 +186,7 @@ def _parse(
     document: Mapping[str, Any], text: str, *, path: Path, declarations: Declarations
 ) -> Sweep:
     try:
+        _check_numbers(document, ())
         file = _validated(document)
         sweep = _sweep(file, text)
         check_sweep(sweep, declarations)
@@ -186,8 +201,8 @@ def _override(document: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise InputError(f"--set {override}: expected KEY=VALUE, such as task.epochs=4")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = _load_toml(f"value = {value}")["value"]
+    except ValueError:
         parsed = value
     table: Any = document
     names = key.strip().split(".")
@@ -199,46 +214,74 @@ def _override(document: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override}: there is no place {key!r} in the file") from error
 
 
+def _check_numbers(value: object, path: KeyPath) -> None:
+    """Refuse whole numbers that TOML does not have: few programs could take them."""
+    inside: Iterable[tuple[str | int, object]] = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value)
+    elif isinstance(value, int) and abs(value) > LARGEST_TOML:
+        raise Problem(path, "expected a whole number of 64 bits, got a larger one")
+    for name, one in inside:
+        _check_numbers(one, (*path, name))
+
+
 def _validated(document: Mapping[str, Any]) -> _File:
     try:
         return _File.model_validate(document)
     except ValidationError as error:
         details = error.errors()
         unknown = [one for one in details if one["type"] == "extra_forbidden"]
-        first = (unknown or details)[0]
-        path = tuple(part for part in first["loc"] if not _is_union_tag(part))
-        more = f" ({len(details) - 1} more)" if len(unknown or details) > 1 else ""
+        mistakes: dict[KeyPath, list[Any]] = {}
+        for one in unknown or details:
+            mistakes.setdefault(_path(one, document), []).append(one)
+        path, first = next(iter(mistakes.items()))
+        more = f" ({len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
         raise Problem(path, _message(first, path) + more) from error
 
 
-def _is_union_tag(part: str | int) -> bool:
-    """Pydantic adds the tried type to a location: drop what is no key of ours."""
-    return isinstance(part, str) and (
-        part in {"bool", "int", "float", "str"} or "[" in part or part.startswith("literal")
-    )
+def _path(error: Any, document: Mapping[str, Any]) -> KeyPath:  # pydantic's ErrorDetails
+    """The key of a mistake. Where several types are possible pydantic adds the one it tried."""
+    path: KeyPath = ()
+    place: Any = document
+    for part in error["loc"]:
+        is_key = isinstance(place, dict) and part in place
+        if is_key or (isinstance(place, list) and isinstance(part, int)):
+            path, place = (*path, part), place[part]
+    return (*path, error["loc"][-1]) if error["type"] == "missing" else path
 
 
-def _message(error: Any, path: KeyPath) -> str:  # pydantic's ErrorDetails, loosely typed
-    names = [part for part in path if isinstance(part, str)]
+def _message(errors: Sequence[Any], path: KeyPath) -> str:  # pydantic's ErrorDetails
+    """What is wrong with one key; several errors: none of the possible types fits."""
+    error = errors[0]
     if error["type"] == "extra_forbidden":
-        table = _TABLES.get(names[-2] if len(names) > 1 else "")
-        if len(names) > 2 and names[-3] == "space":
-            table = _Dimension
-        known = (
-            [field.alias or name for name, field in table.model_fields.items()] if table else []
-        )
-        return f"unknown key{nearest(names[-1], known)}; known: {', '.join(known)}"
+        known = _known_keys(path)
+        return f"unknown key{nearest(str(path[-1]), known)}; known: {', '.join(known)}"
     if error["type"] == "missing":
         return "this key is required and missing"
     came = repr(error["input"])
     if len(came) > 60:
         came = came[:57] + "..."
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"expected {expected}, got {came}"
+    expected = dict.fromkeys(
+        one["msg"].removeprefix("Input should be ").removeprefix("a valid ") for one in errors
+    )
+    return f"expected {' or '.join(expected)}, got {came}"
+
+
+def _known_keys(path: KeyPath) -> list[str]:
+    """What the table around an unknown key may hold."""
+    names = [part for part in path[:-1] if isinstance(part, str)]
+    table = _TABLES[names[-1] if names else ""] if "space" not in names else _Dimension
+    return [field.alias or name for name, field in table.model_fields.items()]
 
 
 def _sweep(file: _File, text: str) -> Sweep:
     search = file.search or _Search(configurations_per_arm=1)
+    for index, arm in enumerate(file.arms):
+        if arm.space and file.search is None:
+            message = "a space is searched: add [search] with configurations_per_arm"
+            raise Problem(("arms", index, "space"), message)
     return Sweep(
         name=file.name,
         question=file.question,
@@ -276,9 +319,7 @@ def _sweep(file: _File, text: str) -> Sweep:
 
 
 def _task(task: _Task) -> records.Task:
-    bits = [_bits(one, ("task", "bits")) for one in task.bits]
-    if len(set(bits)) != len(bits):
-        raise Problem(("task", "bits"), "a bit-width stands here twice")
+    bits = _distinct_bits(task.bits, ("task", "bits"))
     fields = task.model_dump(exclude={"bits", "start", "convention"})
     start = records.Start(**task.start.model_dump()) if task.start else None
     convention = Convention(task.convention) if task.convention else DEFAULT_CONVENTION
@@ -315,10 +356,17 @@ def _dimension(dimension: _Dimension, path: KeyPath) -> Dimension:
 def _objective(objective: _Objective, index: int) -> records.Objective:
     at: Any = objective.at
     if isinstance(at, list):
-        at = tuple(_bits(one, ("objectives", index, "at")) for one in at)
+        at = _distinct_bits(at, ("objectives", index, "at"))
     return records.Objective(
         metric=objective.metric, at=at, goal=objective.goal, combine=objective.combine
     )
+
+
+def _distinct_bits(texts: Sequence[BitsText], path: KeyPath) -> tuple[Bits, ...]:
+    bits = tuple(_bits(one, (*path, index)) for index, one in enumerate(texts))
+    if len(set(bits)) != len(bits):
+        raise Problem(path, "a bit-width stands here twice")
+    return bits
 
 
 def _bits(text: BitsText, path: KeyPath) -> Bits:

@@ -197,6 +197,12 @@ def load_data_tools() -> DataTools:
     return tools
 
 
+def check_trainer(name: str) -> None:
+    """Raise UnknownName if no entry point has the name; "module:function" is not looked into."""
+    if ":" not in name:
+        _look_up("trainer", name, {entry.name: entry for entry in entry_points(group=TRAINERS)})
+
+
 def load_trainer(name: str) -> Trainer:
     """The trainer of an entry point or of "module:function"; UnknownName if there is none."""
     if ":" in name:

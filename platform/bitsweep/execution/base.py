@@ -58,9 +58,14 @@ class Agenda(Protocol):
 
 
 class Executor(Protocol):
-    """Who runs: takes jobs until the agenda is done. An error of the agenda ends the run."""
+    """Who runs: takes jobs until the agenda is done. An error of the agenda ends the run.
+
+    close gives back what run took, such as a cluster that it started; call it once, at the end.
+    """
 
     def run(self, agenda: Agenda, /) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def job_document(job: Job) -> dict[str, Any]:

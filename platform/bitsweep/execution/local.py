@@ -25,6 +25,9 @@ class LocalExecutor:
                 continue
             self._run(job, agenda)
 
+    def close(self) -> None:
+        """Nothing to give back."""
+
     def _run(self, job: Job, agenda: Agenda) -> None:
         run = JobRun(job, trainer=self._trainer)
         try:

@@ -32,6 +32,20 @@ def owner_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
+def is_dead(owner: str) -> bool:
+    """Whether a driver of this machine is gone; of other machines nothing is known."""
+    host, process, _ = owner.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

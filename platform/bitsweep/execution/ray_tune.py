@@ -39,17 +39,16 @@ class RayTuneExecutor:
         self._resources = resources
         self._retries = retries
         self._address = address
+        self._is_ours = False
+
+    def close(self) -> None:
+        """Leave the cluster that `run` joined; a local one ends."""
+        if self._is_ours:
+            disconnect()
 
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done; raise what the agenda raised."""
-        is_ours = connect(self._address)
-        try:
-            self._fit(agenda)
-        finally:
-            if is_ours:
-                ray.shutdown()
-
-    def _fit(self, agenda: Agenda) -> None:
+        self._is_ours = connect(self._address) or self._is_ours
         errors: list[BaseException] = []
         with tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
             _quiet_tune()
@@ -105,6 +104,11 @@ def connect(address: str | None) -> bool:
     return True
 
 
+def disconnect() -> None:
+    """Leave the cluster; one that this process started ends."""
+    ray.shutdown()
+
+
 def _quiet_tune() -> None:
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -150,7 +154,7 @@ class _JobSource(_NotPickled, Searcher):  # type: ignore[misc]  # Ray has no typ
         try:
             job = self._agenda.next_job()
             if job is not None:
-                return {"job": json.dumps(job_document(job))}
+                return {"trial_id": job.trial.id, "job": json.dumps(job_document(job))}
             return str(Searcher.FINISHED) if self._agenda.is_done() else None
         except BaseException as error:
             self._errors.append(error)
@@ -210,4 +214,4 @@ class _Deaths(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray has no t
 
 
 def _trial_id(trial: Any) -> str:
-    return parse_job(json.loads(trial.config["job"])).trial.id
+    return str(trial.config["trial_id"])

@@ -15,7 +15,7 @@ from bitsweep.trial import Outcome, Trial
 class Recorder:
     """Binds the store to one sweep and one driver.
 
-    owner names the driver; `ended_hook` is called after an outcome stands (to clear a workspace).
+    owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is called after an outcome stands (to clear a workspace).
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Recorder:
         owner: str,
         provenance: Mapping[str, Any],
         clock: Callable[[], float],
+        is_dead: Callable[[str], bool] = lambda owner: False,
         ended_hook: Callable[[str, Outcome], None] = lambda trial_id, outcome: None,
     ) -> None:
         self.sweep_id = sweep_id
@@ -37,6 +38,7 @@ class Recorder:
         self._owner = owner
         self._provenance = dict(provenance)
         self._clock = clock
+        self._is_dead = is_dead
         self._ended_hook = ended_hook
 
     def arm_id(self, name: str) -> int:
@@ -80,6 +82,12 @@ class Recorder:
 
     def claim(self, trial_id: str) -> bool:
         """Take a trial for this driver; False while another one that is alive has it."""
+        if self._writer.claim(trial_id, self._owner, at=self._clock()):
+            return True
+        other = self._reader.claimant(trial_id)
+        if other is None or not self._is_dead(other):
+            return False
+        self._writer.release(other)
         return self._writer.claim(trial_id, self._owner, at=self._clock())
 
     def start_attempt(self, trial_id: str) -> None:

@@ -1,5 +1,6 @@
 """Opening a result database: its address, its pragmas, its migrations."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,12 @@ def open_to_read(address: str) -> Engine:
         engine = create_engine(
             URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
         )
+        event.listen(engine, "connect", _sqlite_one_file)
     else:
         options = "-c default_transaction_read_only=on -c statement_timeout=60000"
-        engine = create_engine(url, connect_args={"options": options})
+        # A prepared statement is a single one: no "COMMIT; DELETE ..." leaves the transaction.
+        arguments = {"options": options, "prepare_threshold": 0}
+        engine = create_engine(url, connect_args=arguments)
     try:
         if not inspect(engine).has_table("measurements"):
             raise StoreError(f"{address!r} is no bitsweep store: it has no table 'measurements'")
@@ -83,6 +87,15 @@ def first_line(error: Exception) -> str:
     """The first line of a database's complaint, without the statement behind it."""
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().splitlines()[0]
+
+
+def _sqlite_one_file(connection: Any, _record: Any) -> None:  # a DB-API connection
+    """A reader attaches nothing, so that it cannot write to other files either (VACUUM INTO)."""
+
+    def permit(action: int, *_: str | None) -> int:
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
+
+    connection.set_authorizer(permit)
 
 
 def _sqlite_writer_pragmas(connection: Any, _record: Any) -> None:  # a DB-API connection

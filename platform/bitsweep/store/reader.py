@@ -213,6 +213,12 @@ class Reader:
             for row in self._rows(query)
         }
 
+    def claimant(self, trial_id: str) -> str | None:
+        """The driver that has claimed the trial, if one has."""
+        table = schema.claims
+        rows = self._rows(select(table.c.owner).where(table.c.trial_id == trial_id))
+        return rows[0]["owner"] if rows else None
+
     def trial(self, prefix: str) -> Trial:
         """The trial whose id begins so; raise UnknownName for none, InputError for several."""
         table = schema.trials
@@ -345,7 +351,8 @@ class Reader:
         """Run a statement of the user's; raise StoreError with the database's own words."""
         try:
             with self._engine.connect() as connection:
-                result = connection.exec_driver_sql(sql)
+                as_it_is = {"no_parameters": True}  # a % is no placeholder
+                result = connection.exec_driver_sql(sql, execution_options=as_it_is)
                 if not result.returns_rows:
                     raise StoreError("the statement returns no rows: only SELECT is of use here")
                 return list(result.keys()), [tuple(row) for row in result.fetchmany(limit)]

@@ -361,7 +361,8 @@ def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) ->
     """Insert unless a unique key stands already; tell whether a row was added."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount > 0
+    added = statement.returning(*table.primary_key.columns)
+    return connection.execute(added).first() is not None
 
 
 def _parameter_rows(trial: Trial) -> list[dict[str, Any]]:
@@ -392,7 +393,7 @@ def _layer_bits_row(index: int, bits: LayerBits) -> dict[str, Any]:
 def _measurement_row(
     trial_id: str, epoch: int, one: Measurement, layers: Sequence[Layer]
 ) -> dict[str, Any]:
-    sums = dict(one.sums)
+    sums = {name: float(value) for name, value in sorted(one.sums.items())}
     row = {
         "trial_id": trial_id,
         "epoch": epoch,
@@ -426,7 +427,7 @@ _FACTS = (
 
 
 def _facts(row: Mapping[str, Any]) -> str:
-    return json.dumps([row[name] for name in _FACTS])
+    return json.dumps([row[name] for name in _FACTS], sort_keys=True)
 
 
 def _standing(connection: Connection, trial_id: str, epoch: int) -> list[str]:

@@ -18,7 +18,7 @@ from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.tracking.mlflow_mirror import MlflowMirror
 
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 1.0
 
 
 def main(store: str, uri: str, sweep: str) -> int:

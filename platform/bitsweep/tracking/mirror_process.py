@@ -28,9 +28,14 @@ class MirrorProcess:
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,
-                env={**os.environ, "MLFLOW_ENABLE_ASYNC_LOGGING": "false"},
+                env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
             )
         return self
+
+    def finish(self) -> None:
+        """Tell it that nothing more comes; it catches up while the run cleans up."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
 
     def __exit__(
         self,
@@ -40,11 +45,13 @@ class MirrorProcess:
     ) -> None:
         if self._process is None:
             return
+        self.finish()
         try:
-            _, complaint = self._process.communicate(timeout=CATCH_UP_SECONDS)
-            if self._process.returncode != 0:
+            code = self._process.wait(timeout=CATCH_UP_SECONDS)
+            if code != 0:
+                complaint = self._process.stderr.read() if self._process.stderr else ""
                 lines = [line for line in complaint.splitlines() if line.strip()]
-                self.lag = lines[-1] if lines else f"ended with {self._process.returncode}"
+                self.lag = lines[-1] if lines else f"ended with {code}"
         except subprocess.TimeoutExpired:
             self._process.kill()
             self.lag = f"did not catch up within {CATCH_UP_SECONDS:g} s"
