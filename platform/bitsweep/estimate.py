@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from bitsweep.bits import Bits
 from bitsweep.errors import StoreError
 from bitsweep.plan import Plan, studies
 from bitsweep.store.database import open_to_read
@@ -22,16 +23,15 @@ def estimate(plan: Plan, store: str) -> dict[str, Any]:
     except StoreError:
         reader = None
     fixed, searched = _plain_trials(plan), _searched_counts(plan)
-    known = _finished(reader, fixed)
-    found_search = 0 if reader is None else _finished_search(plan, reader)
     total = len(fixed) + sum(searched.values())
-    to_run = max(total - known - found_search, 0)
+    known = _finished(reader, fixed)
+    known += 0 if reader is None else _known_of_search(plan, reader)
     return {
         "sweep": plan.sweep.name,
         "trials_total": total,
-        "trials_known": total - to_run,
-        "trials_to_run": to_run,
-        "seconds_estimated": _seconds(plan, reader, fixed, searched, share=to_run / max(total, 1)),
+        "trials_known": known,
+        "trials_to_run": total - known,
+        "seconds_estimated": _seconds(plan, reader, fixed, searched, share=1 - known / total),
     }
 
 
@@ -61,21 +61,36 @@ def _plain_trials(plan: Plan) -> dict[str, Trial]:
 
 def _searched_counts(plan: Plan) -> dict[str, int]:
     """Trials of the searched arms by name: those of the search and those that confirm its best."""
-    sweep = plan.sweep
-    counts = {}
-    for arm in sweep.arms:
-        if not arm.space:
-            continue
-        measured = plan.measured_bits(arm, arm.parameters)
-        labels = studies(sweep.objectives[0], measured)
-        is_all = plan.method(arm).serves == "all"
-        each = sum(1 if is_all else len(at) for at in labels.values())
-        count = sweep.search.configurations_per_arm * each * len(sweep.search.seeds)
-        if sweep.confirm:
-            widths = len(labels) if is_all else max(each, len(measured))
-            count += sweep.confirm.best_per_arm * widths * len(sweep.confirm.seeds)
-        counts[arm.name] = count
-    return counts
+    return {
+        arm.name: plan.sweep.search.configurations_per_arm * _each(plan, arm)
+        + _confirming(plan, arm)
+        for arm in plan.sweep.arms
+        if arm.space
+    }
+
+
+def _labels(plan: Plan, arm: Arm) -> dict[str, tuple[Bits, ...]]:
+    measured = plan.measured_bits(arm, arm.parameters)
+    return studies(plan.sweep.objectives[0], measured)
+
+
+def _each(plan: Plan, arm: Arm) -> int:
+    """Trials of one configuration in the search, over all studies of the arm."""
+    is_all = plan.method(arm).serves == "all"
+    widths = sum(1 if is_all else len(at) for at in _labels(plan, arm).values())
+    return widths * len(plan.sweep.search.seeds)
+
+
+def _confirming(plan: Plan, arm: Arm) -> int:
+    """Trials that confirm the best of an arm."""
+    confirm, labels = plan.sweep.confirm, _labels(plan, arm)
+    if confirm is None:
+        return 0
+    if plan.method(arm).serves == "all":
+        widths = len(labels)
+    else:
+        widths = max(len(plan.measured_bits(arm, arm.parameters)), len(labels))
+    return confirm.best_per_arm * widths * len(confirm.seeds)
 
 
 def _finished(reader: Reader | None, trials: dict[str, Trial]) -> int:
@@ -85,15 +100,28 @@ def _finished(reader: Reader | None, trials: dict[str, Trial]) -> int:
     return sum(status_of(one.outcome) == "finished" for one in ended.values())
 
 
-def _finished_search(plan: Plan, reader: Reader) -> int:
-    """Ended trials of this sweep's searched arms."""
+def _known_of_search(plan: Plan, reader: Reader) -> int:
+    """What this sweep's searched arms need not run again; dropped siblings count as known."""
     name = plan.sweep.name
     if name not in {sweep.name for sweep in reader.sweeps()}:
         return 0
-    searched = {arm.name for arm in plan.sweep.arms if arm.space}
-    rows = reader.trial_rows(reader.sweep(name).id)
-    ended = {"finished", "pruned", "failed", "diverged"}
-    return len({row.trial_id for row in rows if row.arm in searched and row.status in ended})
+    sweep_id = reader.sweep(name).id
+    arms = {row.name: row for row in reader.arms(sweep_id)}
+    rows = reader.trial_rows(sweep_id)
+    known = 0
+    for arm in plan.sweep.arms:
+        if not arm.space or arm.name not in arms:
+            continue
+        mine = [row for row in rows if row.arm == arm.name]
+        open_ = sum(row.stage == "search" and row.status in _OPEN for row in mine)
+        proposed = min(arms[arm.name].configurations, plan.sweep.search.configurations_per_arm)
+        known += max(proposed * _each(plan, arm) // max(len(_labels(plan, arm)), 1) - open_, 0)
+        finished = sum(row.stage == "confirm" and row.status == "finished" for row in mine)
+        known += min(finished, _confirming(plan, arm))
+    return known
+
+
+_OPEN = ("running", "interrupted")
 
 
 def _seconds(

@@ -171,7 +171,7 @@ def _heartbeat(store: str, owner: str) -> Iterator[None]:
 
 
 def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunReport:
-    entries = [one for one in conductor.entries if not one.is_dropped]
+    entries = list(conductor.entries)
     ran = [one for one in entries if one.outcome is not None and not one.is_reused]
     failed = [one for one in entries if isinstance(one.outcome, Failed | Diverged)]
     return RunReport(

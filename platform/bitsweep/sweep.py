@@ -116,7 +116,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """A whole question; `text` is the file it came from, kept as provenance."""
+    """A whole question; `text` (the file) and `command` (what ran it) are kept as provenance."""
 
     name: str
     question: str
@@ -132,6 +132,7 @@ class Sweep:
     resources: Resources = field(default_factory=Resources)
     budget: Budget = field(default_factory=Budget)
     text: str = ""
+    command: str = ""
 
     def arm(self, name: str) -> Arm:
         """The arm of that name; KeyError if there is none."""

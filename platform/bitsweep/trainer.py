@@ -216,5 +216,6 @@ def load_trainer(name: str) -> Trainer:
 def _load(entry: EntryPoint) -> Any:  # a plug-in: anything may come
     try:
         return entry.load()
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"the plug-in {entry.value!r} cannot be loaded: {error}") from error
+    except Exception as error:  # and anything may be raised
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"the plug-in {entry.value!r} cannot be loaded: {reason}") from error

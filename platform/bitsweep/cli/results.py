@@ -74,7 +74,7 @@ def _show_sweep(reader: "Reader", name: str, *, command: bool, as_json: bool) ->
     sweep = reader.sweep(name)
     trials = reader.trial_rows(sweep.id)
     if command:
-        typer.echo(f"bitsweep run {name}.toml  # the text that `bitsweep show {name}` prints")
+        typer.echo(sweep.command)
         return
     if as_json:
         names = type(trials[0]).__dataclass_fields__ if trials else ()
@@ -95,8 +95,8 @@ def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) 
 
     trial = reader.trial(prefix)
     if command:
-        sweep = reader.sweep_of(trial.id)
-        typer.echo(f"bitsweep run {sweep}.toml --trial {trial.short_id}")
+        again = reader.sweep(reader.sweep_of(trial.id)).command
+        typer.echo(f"{again} --trial {trial.short_id}")
         return
     ended = reader.ended([trial.id]).get(trial.id)
     outcome = None if ended is None else ended.outcome

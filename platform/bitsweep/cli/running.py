@@ -1,7 +1,11 @@
 """Verbs that run: run, mirror."""
 
 import json
+import os
+import shlex
+import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,12 +19,14 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 INTERRUPTED = 130
+TOKEN_VARIABLE = "BITSWEEP_DASHBOARD_TOKEN"
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the verbs."""
     app.command("run")(run)
     app.command("mirror")(mirror)
+    app.command("dashboard")(dashboard)
 
 
 def run(
@@ -55,7 +61,10 @@ def run(
     from bitsweep.trainer import load_declarations
 
     declarations = load_declarations()
-    sweep = read_sweep(path, declarations, overrides=overrides or [])
+    sweep = replace(
+        read_sweep(path, declarations, overrides=overrides or []),
+        command=_command(path, overrides or [], store),
+    )
     plan = Plan(sweep=sweep, declarations=declarations)
     place = store_address(store)
     if dry_run:
@@ -75,7 +84,7 @@ def run(
     )
     with _display(as_json=as_json, name=sweep.name) as display:
         report = run_sweep(plan, options, observe=display.show)
-    _tell(report, place, options.mlflow, path, as_json=as_json)
+    _tell(report, place, options.mlflow, sweep.command, as_json=as_json)
     if report.is_interrupted:
         raise typer.Exit(INTERRUPTED)
     if report.trials_failed:
@@ -107,6 +116,34 @@ def mirror(
         touched = view.rebuild(name) if rebuild else view.catch_up(name)
         view.close(name)
         typer.echo(f"{name}: {touched} trials brought up to date")
+
+
+def dashboard(
+    store: StoreOption = None,
+    host: Annotated[str, typer.Option(help="Off loopback only with a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8050,
+    token: Annotated[
+        str | None, typer.Option(help="Asked of every visitor.", envvar=TOKEN_VARIABLE)
+    ] = None,
+) -> None:
+    """Open read-only pages over the store."""
+    command = [sys.executable, "-m", "bitsweep_dashboards.app", "--store", store_address(store)]
+    command += ["--host", host, "--port", str(port)]
+    # Through the environment: arguments show in the list of processes.
+    environment = os.environ | ({TOKEN_VARIABLE: token} if token else {})
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+def _command(path: Path, overrides: list[str], store: str | None) -> str:
+    """What runs this sweep again from the same folder."""
+    from bitsweep.store.database import shown
+
+    words = ["bitsweep", "run", str(path)]
+    for override in overrides:
+        words += ["--set", override]
+    if store is not None:
+        words += ["--store", shown(store)]
+    return shlex.join(words)
 
 
 def _display(*, as_json: bool, name: str) -> Any:  # one of two displays
@@ -147,7 +184,9 @@ def _run_again(place: str, prefix: str, *, as_json: bool) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-def _tell(report: "RunReport", place: str, uri: str | None, path: Path, *, as_json: bool) -> None:
+def _tell(
+    report: "RunReport", place: str, uri: str | None, command: str, *, as_json: bool
+) -> None:
     from bitsweep.analysis.render import render, table_rows
     from bitsweep.analysis.table import sweep_table
     from bitsweep.store.database import open_to_read
@@ -175,9 +214,9 @@ def _tell(report: "RunReport", place: str, uri: str | None, path: Path, *, as_js
         f"{report.measurements_written} measurements written in {report.seconds:.0f} s"
     )
     if report.is_interrupted:
-        typer.echo(f"Interrupted; what was measured is kept. Go on: bitsweep run {path}")
+        typer.echo(f"Interrupted; what was measured is kept. Go on: {command}")
     elif report.trials_failed:
-        typer.echo(f"Run the failed ones again: bitsweep run {path} --retry failed")
+        typer.echo(f"Run the failed ones again: {command} --retry failed")
     if report.mirror_lag is not None:
         typer.echo(f"MLflow lags behind ({report.mirror_lag}); catch up: bitsweep mirror")
     if uri is not None:

@@ -22,6 +22,8 @@ from bitsweep.sweep import Arm, Objective, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
 FIXED = "fixed"
+SIBLING_PRUNED = "a sibling was pruned"
+SIBLING_FAILED = "a sibling failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class Conductor:
         self._enqueue_known()
         self._enqueue_fixed()
         self._settle_all()
+        self._catch_up()
 
     # What an executor calls.
 
@@ -75,6 +78,8 @@ class Conductor:
         """The next trial that can start, proposing configurations as needed."""
         while True:
             for trial_id in list(self._queue):
+                if trial_id not in self._queue:
+                    continue  # dropped while walking, with a sibling that failed
                 job = self._job(self._entries[trial_id])
                 if job is not None:
                     self._queue.remove(trial_id)
@@ -103,7 +108,7 @@ class Conductor:
         entry.note(evaluation, self._objective.metric)
         self._say("")
         if self._is_unwanted(entry):
-            self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason="a sibling was pruned"))
+            self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason=SIBLING_PRUNED))
             return False
         if entry.stage == "search" and not self._goes_on(entry):
             self.ended(trial_id, Pruned(epoch=evaluation.epoch))
@@ -143,7 +148,7 @@ class Conductor:
 
     def planned(self) -> int:
         """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""
-        known = sum(not entry.is_dropped for entry in self._entries.values())
+        known = len(self._entries)
         to_search = sum(
             max(study.asks_left, 0) * self._trials_per_configuration(study, "search")
             for study in self._studies
@@ -283,7 +288,9 @@ class Conductor:
         ended = self._recorder.ended(entry.trial.id)
         if ended is None or isinstance(ended.outcome, Interrupted):
             return
-        is_bad = isinstance(ended.outcome, Failed | Diverged)
+        is_bad = isinstance(ended.outcome, Failed | Diverged) or (
+            isinstance(ended.outcome, Pruned) and ended.outcome.reason == SIBLING_FAILED
+        )
         if is_bad and self._retries_failed:
             return
         is_ours = entry.stage == "search" and ended.sweep_id == self._recorder.sweep_id
@@ -392,6 +399,11 @@ class Conductor:
             for configuration in list(study.configurations):
                 self._settle_configuration(study, configuration)
 
+    def _catch_up(self) -> None:
+        """Go as far as the store's knowledge alone leads, so that a finished sweep is done."""
+        while not self._queue and not self.is_done() and self._propose():
+            pass
+
     def _settle(self, trial_id: str) -> None:
         for study, configuration in self._users.get(trial_id, []):
             if configuration in study.configurations:
@@ -405,11 +417,17 @@ class Conductor:
             for entry in configuration.entries:
                 if entry.trial.id in self._queue and not self._is_wanted_elsewhere(entry):
                     self._queue.remove(entry.trial.id)
-                    entry.is_dropped = True
+                    self._drop(entry, configuration)
         if configuration.is_over:
             configuration.is_told = True
             if study.search is not None:
                 study.search.tell(configuration.verdict(self._objective, study.at))
+
+    def _drop(self, entry: Entry, configuration: Configuration) -> None:
+        """End a sibling that never started."""
+        is_pruned = any(isinstance(one.outcome, Pruned) for one in configuration.entries)
+        entry.outcome = Pruned(epoch=0, reason=SIBLING_PRUNED if is_pruned else SIBLING_FAILED)
+        self._recorder.end(entry.trial.id, entry.outcome)
 
     def _is_unwanted(self, entry: Entry) -> bool:
         """A running trial of the search all of whose configurations are lost."""
@@ -445,7 +463,7 @@ class Conductor:
 
     def progress(self, event: str = "") -> Progress:
         """The counts at this moment."""
-        entries = [one for one in self._entries.values() if not one.is_dropped]
+        entries = list(self._entries.values())
         return Progress(
             planned=self.planned(),
             finished=sum(isinstance(one.outcome, Finished) for one in entries),

@@ -15,7 +15,8 @@ from bitsweep.trial import Outcome, Trial
 class Recorder:
     """Binds the store to one sweep and one driver.
 
-    owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is called after an outcome stands (to clear a workspace).
+    owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is
+    called after an outcome stands (to clear a workspace).
     """
 
     def __init__(

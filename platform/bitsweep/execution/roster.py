@@ -23,14 +23,13 @@ class Entry:
     outcome: Outcome | None = None
     is_running: bool = False
     is_reused: bool = False
-    is_dropped: bool = False
     epoch: int = 0
     validation: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
         """Nothing more will come of it."""
-        return self.outcome is not None or self.is_dropped
+        return self.outcome is not None
 
     def note(self, evaluation: Evaluation, metric: str) -> None:
         """Keep the newest validation value of each allocation."""

@@ -35,17 +35,25 @@ class JobRun:
     def __init__(self, job: Job, *, trainer: Trainer | None = None) -> None:
         self._job = job
         self._folder = job.folders.workspace(job.trial.id)
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._outbox = self._folder / "outbox.jsonl"
-        sent = _read_outbox(self._outbox)
-        self._resend = iter(sent)
-        self._known_epochs = {evaluation.epoch for evaluation in sent}
-        self._seconds = max((evaluation.seconds for evaluation in sent), default=0.0)
+        self._resend: Iterator[Evaluation] | None = None
+        self._known_epochs: set[int] = set()
+        self._seconds = 0.0
         self._trainer = trainer
         self._evaluations: Iterator[Evaluation] | None = None
 
+    def _open(self) -> Iterator[Evaluation]:
+        """Read the outbox at the first step: an actor that never steps must leave no trace."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sent = _read_outbox(self._outbox)
+        self._known_epochs = {evaluation.epoch for evaluation in sent}
+        self._seconds = max((evaluation.seconds for evaluation in sent), default=0.0)
+        return iter(sent)
+
     def step(self) -> Evaluation | Outcome:
         """The next evaluation, or how the trial ended. Raises nothing of the trainer's."""
+        if self._resend is None:
+            self._resend = self._open()
         again = next(self._resend, None)
         if again is not None:
             return again

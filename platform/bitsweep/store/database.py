@@ -3,8 +3,9 @@
 import sqlite3
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -12,6 +13,7 @@ from bitsweep.errors import StoreError
 
 DEFAULT_STORE = "results/bitsweep.db"
 _BUSY_MILLISECONDS = 30_000
+_UPGRADE_LOCK = 7_203_495  # any number that all processes agree on
 
 
 def store_url(address: str) -> URL:
@@ -21,12 +23,20 @@ def store_url(address: str) -> URL:
     try:
         url = make_url(address)
     except ArgumentError as error:
-        raise StoreError(f"store {address!r}: expected a file or a database URL") from error
+        raise StoreError(f"store {shown(address)!r}: expected a file or a database URL") from error
     if url.get_backend_name() == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if url.get_backend_name() == "sqlite":
         return url
-    raise StoreError(f"store {address!r}: expected SQLite (a file) or postgresql://...")
+    raise StoreError(f"store {shown(address)!r}: expected SQLite (a file) or postgresql://...")
+
+
+def shown(address: str) -> str:
+    """The address without its password, for messages."""
+    try:
+        return make_url(address).render_as_string() if "://" in address else address
+    except ArgumentError:
+        return "(an address that cannot be read)"
 
 
 def open_to_write(address: str) -> Engine:
@@ -36,14 +46,19 @@ def open_to_write(address: str) -> Engine:
         try:
             Path(url.database).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"store {address!r}: {error.strerror}: {error.filename}") from error
+            raise StoreError(
+                f"store {shown(address)!r}: {error.strerror}: {error.filename}"
+            ) from error
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_writer_pragmas)
+        event.listen(engine, "begin", _begin_to_write)
     try:
         upgrade(engine)
     except SQLAlchemyError as error:
-        raise StoreError(f"store {address!r} cannot be opened: {first_line(error)}") from error
+        raise StoreError(
+            f"store {shown(address)!r} cannot be opened: {first_line(error)}"
+        ) from error
     return engine
 
 
@@ -52,8 +67,8 @@ def open_to_read(address: str) -> Engine:
     url = store_url(address)
     if url.get_backend_name() == "sqlite":
         if not url.database or not Path(url.database).is_file():
-            raise StoreError(f"no store at {address!r}: run a sweep first, or give --store")
-        uri = f"file:{Path(url.database).resolve()}"
+            raise StoreError(f"no store at {shown(address)!r}: run a sweep first, or give --store")
+        uri = f"file:{quote(str(Path(url.database).resolve()))}"
         engine = create_engine(
             URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
         )
@@ -65,20 +80,26 @@ def open_to_read(address: str) -> Engine:
         engine = create_engine(url, connect_args=arguments)
     try:
         if not inspect(engine).has_table("measurements"):
-            raise StoreError(f"{address!r} is no bitsweep store: it has no table 'measurements'")
+            raise StoreError(
+                f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
+            )
     except SQLAlchemyError as error:
-        raise StoreError(f"store {address!r} cannot be read: {first_line(error)}") from error
+        raise StoreError(
+            f"store {shown(address)!r} cannot be read: {first_line(error)}"
+        ) from error
     return engine
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the schema to the newest version."""
+    """Bring the schema to the newest version, wholly or not at all; one process at a time."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
@@ -100,12 +121,18 @@ def _sqlite_one_file(connection: Any, _record: Any) -> None:  # a DB-API connect
 
 def _sqlite_writer_pragmas(connection: Any, _record: Any) -> None:  # a DB-API connection
     """Readers never block a writer (WAL), and a commit survives power loss (FULL)."""
+    connection.isolation_level = None  # else the driver leaves DDL outside of transactions
     cursor = connection.cursor()
     for pragma in (
+        f"busy_timeout={_BUSY_MILLISECONDS}",
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        f"busy_timeout={_BUSY_MILLISECONDS}",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_to_write(connection: Connection) -> None:
+    """Wait for the lock at the beginning: a reader that turns writer later may be refused."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -115,6 +115,7 @@ class SweepRow:
     goal: str
     text: str
     text_sha256: str
+    command: str
     created_at: str
     updated_at: str
 

@@ -45,6 +45,7 @@ sweeps = Table(
     Column("cost", Text, nullable=False, comment="what it was said to cost"),
     Column("text", Text, nullable=False, comment="the sweep file as last run"),
     Column("text_sha256", String(64), nullable=False, comment="digest of that text"),
+    Column("command", Text, nullable=False, comment="what ran it last"),
     Column("goal", String(8), nullable=False, comment="maximize | minimize"),
     Column("convention", String(20), nullable=False, comment="default cost convention"),
     Column("created_at", String(32), nullable=False),

@@ -68,6 +68,7 @@ class Writer:
             "cost": sweep.cost,
             "text": sweep.text,
             "text_sha256": digest(sweep.text),
+            "command": sweep.command,
             "goal": sweep.goal,
             "convention": str(sweep.task.convention),
             "updated_at": self._now(),

@@ -108,6 +108,12 @@ def upgrade() -> None:
         sa.Column(
             "text_sha256", sa.String(length=64), nullable=False, comment="digest of that text"
         ),
+        sa.Column(
+            "command",
+            sa.Text(),
+            nullable=False,
+            comment="what ran it last",
+        ),
         sa.Column("goal", sa.String(length=8), nullable=False, comment="maximize | minimize"),
         sa.Column(
             "convention", sa.String(length=20), nullable=False, comment="default cost convention"

@@ -1,0 +1,380 @@
+"""What a run keeps whoever runs its trials; each executor a parameter."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from tests.bitsweep_suite.toys import (
+    CONDITIONAL,
+    FIXED,
+    SEARCHED,
+    STARTED,
+    acting,
+    ask_store,
+    counts,
+    toy_plan,
+    toy_sweep,
+    toy_task,
+)
+
+from bitsweep.bits import tied
+from bitsweep.run import ExecutorName, RunOptions, RunReport, run_sweep
+from bitsweep.space import Choice, Range
+from bitsweep.sweep import Arm, Asha, Budget, Confirm, Resources, Search, Sweep
+
+ROOT = Path(__file__).parents[2]
+EVALUATION_KEYS = "SELECT trial_id, epoch, COUNT(*) FROM evaluations GROUP BY trial_id, epoch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs sweeps with one executor in one folder."""
+
+    executor: ExecutorName
+    folder: Path
+
+    def run(self, sweep: Sweep, **changes: Any) -> RunReport:
+        """Run without a mirror."""
+        options = RunOptions(
+            store=str(self.folder / "store.db"), mlflow=None, executor=self.executor
+        )
+        limited = replace(sweep, resources=Resources(max_concurrent=2))
+        return run_sweep(
+            toy_plan(limited), replace(options, **changes), observe=lambda progress: None
+        )
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of the store."""
+        return ask_store(self.folder, sql)
+
+
+@pytest.fixture(scope="module")
+def local_cluster() -> Iterator[None]:
+    """One Ray for the module, in a folder of its own."""
+    paths = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    with TemporaryDirectory(prefix="bs-ray-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("PYTHONPATH", paths)
+        from bitsweep.execution import ray_tune
+
+        ray_tune.connect("local")
+        yield
+        ray_tune.ray.shutdown()
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.real)])
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Runner:
+    """Each executor in an empty folder."""
+    if request.param == "ray":
+        request.getfixturevalue("local_cluster")
+    return Runner(executor=request.param, folder=tmp_path)
+
+
+def statuses(runner: Runner) -> dict[str, int]:
+    """How many trials ended how."""
+    rows = runner.ask("SELECT status, COUNT(*) FROM outcomes GROUP BY status")
+    return dict(counts(rows))
+
+
+def assert_recorded_once(runner: Runner) -> None:
+    """No evaluation twice, no conflict, no epoch of a finished trial missing, no claim left."""
+    assert all(row[2] == 1 for row in runner.ask(EVALUATION_KEYS))
+    assert runner.ask("SELECT * FROM conflicts") == []
+    assert runner.ask("SELECT * FROM claims") == []
+    missing = """SELECT t.id FROM trials t JOIN outcomes o ON o.trial_id = t.id
+        WHERE o.status = 'finished'
+        AND t.epochs <> (SELECT COUNT(*) FROM evaluations e WHERE e.trial_id = t.id)"""
+    assert runner.ask(missing) == []
+
+
+def test_a_sweep_runs_to_its_end_and_is_recorded_once(runner: Runner) -> None:
+    report = runner.run(toy_sweep(CONDITIONAL, FIXED, task=STARTED))
+
+    assert (report.trials_failed, report.is_interrupted) == (0, False)
+    assert report.trials_run == report.trials_total == sum(statuses(runner).values())
+    assert set(statuses(runner)) == {"finished"}
+    assert_recorded_once(runner)
+
+
+def test_the_same_command_again_runs_nothing(runner: Runner) -> None:
+    sweep = toy_sweep(CONDITIONAL, FIXED, task=STARTED)
+    first = runner.run(sweep)
+    again = runner.run(sweep)
+
+    assert (again.trials_run, again.measurements_written) == (0, 0)
+    assert again.trials_reused == again.trials_total == first.trials_total
+
+
+def test_a_failing_trial_becomes_an_outcome_and_the_sweep_goes_on(runner: Runner) -> None:
+    report = runner.run(toy_sweep(acting("raise"), FIXED))
+
+    assert statuses(runner) == {"failed": 4, "finished": 4}
+    assert report.trials_failed == 4
+    reasons = runner.ask("SELECT DISTINCT reason FROM outcomes WHERE status = 'failed'")
+    assert reasons == [("RuntimeError: the toy was told to fail",)]
+
+
+def test_a_diverging_trial_becomes_an_outcome_with_its_reason(runner: Runner) -> None:
+    report = runner.run(toy_sweep(acting("diverge"), FIXED))
+
+    assert statuses(runner) == {"diverged": 4, "finished": 4}
+    assert report.trials_failed == 4
+    reasons = runner.ask("SELECT DISTINCT reason FROM outcomes WHERE status = 'diverged'")
+    assert reasons == [("loss is nan at epoch 2",)]
+
+
+def test_a_trial_out_of_time_becomes_an_outcome_with_its_reason(runner: Runner) -> None:
+    sweep = toy_sweep(
+        acting("hang"),
+        FIXED,
+        task=toy_task(bits=(tied(2),)),
+        confirm=Confirm(seeds=(0,)),
+        budget=Budget(trial_minutes=0.02),
+    )
+    runner.run(sweep)
+
+    assert statuses(runner) == {"failed": 1, "finished": 1}
+    reasons = runner.ask("SELECT reason FROM outcomes WHERE status = 'failed'")
+    assert reasons == [("timeout: over 0.02 minutes",)]
+
+
+def test_what_a_failed_trial_measured_is_kept(runner: Runner) -> None:
+    runner.run(toy_sweep(acting("raise")))
+    epochs = runner.ask("SELECT epoch, COUNT(*) FROM evaluations GROUP BY epoch")
+
+    assert epochs == [(1, 4)]
+
+
+def test_failed_trials_run_again_only_when_asked(runner: Runner) -> None:
+    sweep = toy_sweep(acting("raise"), FIXED)
+    runner.run(sweep)
+    again = runner.run(sweep)
+    retried = runner.run(sweep, retries_failed=True)
+
+    assert (again.trials_run, again.trials_failed) == (0, 4)
+    assert (retried.trials_run, retried.trials_reused) == (4, 4)
+    assert_recorded_once(runner)
+
+
+def test_a_failed_start_fails_what_starts_from_it(runner: Runner) -> None:
+    bad_start = replace(STARTED.start, parameters={"act": "raise"})  # type: ignore[type-var]
+    task = replace(STARTED, start=bad_start)
+    report = runner.run(toy_sweep(SEARCHED, FIXED, task=task))
+    reasons = runner.ask(
+        "SELECT reason FROM outcomes o JOIN trials t ON t.id = o.trial_id "
+        "WHERE t.method = 'toy' AND o.reason NOT LIKE 'the training it starts from failed%'"
+    )
+
+    assert reasons == [] and report.trials_failed == report.trials_total > 0
+
+
+def test_an_arm_whose_trials_all_fail_in_the_search_is_not_confirmed(runner: Runner) -> None:
+    arm = replace(acting("raise"), space=SEARCHED.space)
+    runner.run(toy_sweep(arm, FIXED))
+    stages = runner.ask(
+        "SELECT DISTINCT m.stage FROM memberships m JOIN arms a ON a.id = m.arm_id "
+        "WHERE a.name = 'bad'"
+    )
+
+    assert stages == [("search",)]
+
+
+def test_only_the_confirm_stage_measures_test(runner: Runner) -> None:
+    runner.run(toy_sweep(SEARCHED, FIXED, task=STARTED))
+    stages = runner.ask(
+        "SELECT DISTINCT b.stage FROM memberships b JOIN measurements m "
+        "ON m.trial_id = b.trial_id WHERE m.split = 'test'"
+    )
+
+    assert stages == [("confirm",)]
+
+
+def test_test_is_measured_once_at_the_last_epoch(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED))
+    epochs = runner.ask("SELECT DISTINCT epoch FROM measurements WHERE split = 'test'")
+
+    assert epochs == [(4,)]
+
+
+def test_search_and_confirm_run_on_seeds_of_their_own(runner: Runner) -> None:
+    runner.run(toy_sweep(search=Search(configurations_per_arm=2, seeds=(7, 8))))
+    rows = runner.ask(
+        "SELECT DISTINCT b.stage, t.seed FROM memberships b JOIN trials t "
+        "ON t.id = b.trial_id ORDER BY 1, 2"
+    )
+
+    assert rows == [("confirm", 0), ("confirm", 1), ("search", 7), ("search", 8)]
+
+
+def test_the_confirmed_configuration_is_the_best_on_validation(runner: Runner) -> None:
+    runner.run(toy_sweep(SEARCHED, search=Search(configurations_per_arm=5)))
+    ranked = runner.ask(
+        "SELECT configuration_id FROM results JOIN memberships USING (trial_id) "
+        "WHERE results.stage = 'search' GROUP BY configuration_id "
+        "ORDER BY AVG(top1_percent) DESC"
+    )
+    confirmed = runner.ask(
+        "SELECT DISTINCT configuration_id FROM memberships WHERE stage = 'confirm'"
+    )
+
+    assert confirmed == ranked[:1]
+
+
+def test_a_method_for_all_widths_is_trained_once_per_seed(runner: Runner) -> None:
+    runner.run(toy_sweep(Arm(name="all", method="toy_all")))
+
+    assert runner.ask("SELECT bits, COUNT(*) FROM trials GROUP BY bits") == [("w2a2+w3a3", 2)]
+
+
+SEARCHING = Search(
+    configurations_per_arm=8,
+    seeds=(1000, 1001),
+    sampler="random",
+    scheduler=Asha(grace_epochs=1, reduction_factor=2),
+)
+
+
+def test_asha_prunes_in_the_search_and_never_what_is_confirmed(runner: Runner) -> None:
+    report = runner.run(toy_sweep(SEARCHED, FIXED, search=SEARCHING))
+    stages = runner.ask(
+        "SELECT DISTINCT b.stage FROM memberships b JOIN outcomes o "
+        "ON o.trial_id = b.trial_id WHERE o.status = 'pruned'"
+    )
+
+    assert report.trials_pruned > 0 and stages == [("search",)]
+
+
+def test_two_bit_trials_do_not_compete_with_three_bit_ones(runner: Runner) -> None:
+    runner.run(toy_sweep(SEARCHED, search=SEARCHING))
+    rows = runner.ask(
+        "SELECT DISTINCT t.bits FROM trials t JOIN outcomes o ON o.trial_id = t.id "
+        "JOIN memberships b ON b.trial_id = t.id "
+        "WHERE o.status = 'finished' AND b.stage = 'search' ORDER BY 1"
+    )
+
+    assert rows == [("w2a2",), ("w3a3",)]
+
+
+def test_a_pruned_configuration_drops_its_siblings(runner: Runner) -> None:
+    runner.run(toy_sweep(SEARCHED, search=SEARCHING))
+    mixed = runner.ask(
+        "SELECT b.configuration_id FROM memberships b "
+        "LEFT JOIN outcomes o ON o.trial_id = b.trial_id WHERE b.stage = 'search' "
+        "GROUP BY b.configuration_id HAVING SUM(o.status = 'pruned') > 0 "
+        "AND SUM(COALESCE(o.status, 'dropped') = 'finished') = COUNT(*) - 1"
+    )
+    dropped = runner.ask(
+        "SELECT COUNT(*) FROM memberships b LEFT JOIN outcomes o ON o.trial_id = b.trial_id "
+        "WHERE o.status IS NULL"
+    )
+
+    assert dropped[0][0] > 0, mixed
+
+
+def test_pruned_trials_are_not_run_again(runner: Runner) -> None:
+    sweep = toy_sweep(SEARCHED, search=SEARCHING)
+    runner.run(sweep)
+
+    assert runner.run(sweep).trials_run == 0
+
+
+def test_another_sweep_reuses_the_trials_they_share(runner: Runner) -> None:
+    first = runner.run(toy_sweep(FIXED, task=STARTED))
+    second = runner.run(toy_sweep(FIXED, acting("well", name="more"), name="b", task=STARTED))
+
+    assert second.trials_reused == first.trials_total
+    assert second.trials_run == second.trials_total - first.trials_total
+    assert_recorded_once(runner)
+
+
+def test_a_sweep_that_grew_runs_only_what_is_new(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED))
+    grown = runner.run(toy_sweep(FIXED, confirm=Confirm(seeds=(0, 1, 2))))
+
+    assert (grown.trials_run, grown.trials_reused) == (2, 4)
+
+
+def test_a_worker_that_dies_once_loses_and_doubles_nothing(runner: Runner) -> None:
+    if runner.executor == "local":
+        pytest.skip("a trial of the local executor dies with its driver: see test_kills.py")
+    runner.run(toy_sweep(acting("die"), FIXED))
+
+    assert statuses(runner) == {"finished": 8}
+    assert_recorded_once(runner)
+
+
+def test_a_start_is_trained_once_for_all_that_start_from_it(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED, SEARCHED, task=STARTED))
+    rows = runner.ask(
+        "SELECT t.seed, COUNT(*) FROM trials t JOIN attempts a ON a.trial_id = t.id "
+        "WHERE t.method = 'toy_fp32' GROUP BY t.seed ORDER BY 1"
+    )
+
+    assert rows == [(0, 1), (1, 1), (1000, 1)]
+
+
+def test_a_start_whose_checkpoint_is_gone_is_trained_again(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED, task=STARTED, confirm=Confirm(seeds=(0,))))
+    digests = runner.ask(
+        "SELECT checkpoint FROM outcomes JOIN trials ON trials.id = trial_id "
+        "WHERE method = 'toy_fp32'"
+    )
+    checkpoint = runner.folder / "artifacts" / "checkpoints" / f"{digests[0][0]}.pt"
+    checkpoint.unlink()
+    grown = toy_sweep(FIXED, acting("well", name="b"), task=STARTED, confirm=Confirm(seeds=(0,)))
+    report = runner.run(grown)
+
+    assert report.trials_failed == 0
+    assert checkpoint.is_file()
+
+
+def test_the_workspaces_of_finished_trials_are_cleared(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED, task=STARTED))
+    workspaces = runner.folder / "workspaces"
+
+    assert not workspaces.exists() or list(workspaces.iterdir()) == []
+
+
+def test_every_trial_tells_where_it_ran(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED))
+    rows = runner.ask(
+        "SELECT COUNT(*), MIN(ended_at IS NOT NULL), MIN(p.hostname <> '') FROM attempts a "
+        "JOIN provenance p ON p.id = a.provenance_id"
+    )
+
+    assert rows == [(4, 1, 1)]
+
+
+def test_arms_that_plan_the_same_trials_share_them(runner: Runner) -> None:
+    report = runner.run(toy_sweep(FIXED, replace(FIXED, name="twin")))
+    rows = runner.ask("SELECT arm, COUNT(*) FROM results WHERE split = 'test' GROUP BY arm")
+
+    assert report.trials_total == 4
+    assert rows == [("fixed", 4), ("twin", 4)]
+
+
+def test_a_grid_smaller_than_the_budget_ends(runner: Runner) -> None:
+    arm = Arm(name="a", method="toy", space={"sharing": Choice(values=("off", "bitwise"))})
+    sweep = toy_sweep(arm, search=Search(sampler="grid", configurations_per_arm=9))
+    runner.run(sweep)
+
+    assert runner.ask("SELECT COUNT(*) FROM configurations") == [(2,)]
+    assert runner.run(sweep).trials_run == 0
+
+
+def test_a_sampler_that_repeats_itself_runs_nothing_twice(runner: Runner) -> None:
+    arm = Arm(name="a", method="toy", space={"sharing": Choice(values=("off", "bitwise"))})
+    runner.run(toy_sweep(arm, search=Search(configurations_per_arm=6)))
+
+    assert runner.ask("SELECT COUNT(*) FROM configurations") == [(2,)]
+    assert_recorded_once(runner)
+
+
+def test_a_constant_proposal_ends_an_arm(runner: Runner) -> None:
+    arm = replace(SEARCHED, space={"x": Range(low=0.5, high=0.5000001)})
+
+    assert runner.run(toy_sweep(arm)).trials_failed == 0

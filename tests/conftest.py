@@ -1,0 +1,14 @@
+"""What every suite shares: a clean environment and the settings of the property tests."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# A developer's own store, tracking server or cluster must never be written to by a test.
+for _name in ("BITSWEEP_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+    os.environ.pop(_name, None)
+
+settings.register_profile(
+    "suite", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
