@@ -10,8 +10,9 @@ from time import monotonic, time
 from typing import Literal
 
 from bitsweep.execution.base import Executor, Folders
-from bitsweep.execution.conductor import Conductor, Progress
+from bitsweep.execution.conductor import Conductor
 from bitsweep.execution.local import LocalExecutor
+from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder

@@ -150,9 +150,9 @@ def bitsweep(
     return done
 
 
-def run_sweep(folder: Path, *arguments: str, **changes: str) -> dict[str, Any]:
+def run_sweep(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run the sweep file to its end without a mirror; return the JSON document."""
-    done = bitsweep(folder, *RUN, "--json", *arguments, **changes)
+    done = bitsweep(folder, *RUN, "--json", *arguments)
     assert done.returncode in {0, 1}, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     return document

@@ -17,6 +17,7 @@ CHOICES: Space = {
     "rate": Choice(values=(0.5, 1, "full")),
 }
 GRID_SIZE = 9
+KNOWN: Mapping[str, Value] = {"sharing": "off", "rate": 0.5}
 MIXED: Space = {
     "sharing": Choice(values=("off", "bitwise")),
     "keep": Range(low=0.5, high=0.99, when={"sharing": ("bitwise",)}),
@@ -125,7 +126,7 @@ def test_what_did_not_finish_is_told_without_error(
 ) -> None:
     one = search(sampler)
     for _ in range(6):
-        proposal = {"sharing": "off", "rate": 0.5} if is_history else one.ask()
+        proposal = KNOWN if is_history else one.ask()
         assert proposal is not None
         one.tell(told(proposal, value, verdict))
 
@@ -200,7 +201,7 @@ def test_a_grid_does_not_propose_a_point_twice_while_it_runs() -> None:
 
 def test_a_grid_refuses_a_range() -> None:
     with pytest.raises(ValueError, match="keep: a grid needs choices"):
-        search("grid", MIXED | {"rate": Range(low=0, high=1)}).ask()
+        search("grid", MIXED).ask()
 
 
 # TPE.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # no stubs
 from tests.bitsweep_suite.sweep_texts import DECLARATIONS, WHOLE, read
 
 from bitsweep.bits import tied

@@ -229,10 +229,9 @@ def test_an_outcome_survives_the_wire(outcome: Outcome) -> None:
 
 
 def test_the_toy_is_deterministic(tmp_path: Path) -> None:
-    first, second = (
-        list(toy_train(toy_trial(), Workspace(folder=folder)))
-        for folder in (tmp_path / "a", tmp_path / "b")
-        if folder.mkdir() is None
-    )
+    folders = (tmp_path / "a", tmp_path / "b")
+    for folder in folders:
+        folder.mkdir()
+    first, second = (list(toy_train(toy_trial(), Workspace(folder=one))) for one in folders)
 
     assert first == second

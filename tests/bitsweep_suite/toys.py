@@ -7,7 +7,7 @@ from typing import Any
 
 from bitsweep.bits import Allocation, Bits, tied
 from bitsweep.cost import LayerBits
-from bitsweep.execution.conductor import Progress
+from bitsweep.execution.progress import Progress
 from bitsweep.measurement import Evaluation, Measurement, Split
 from bitsweep.plan import Plan
 from bitsweep.run import RunOptions, RunReport, run_sweep

@@ -5,7 +5,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
-from bitsweep.execution.conductor import Progress
+from bitsweep.execution.progress import Progress
 
 
 class QuietDisplay:

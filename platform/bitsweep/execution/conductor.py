@@ -5,40 +5,28 @@ It is rebuilt from the store at every start, so that a run that was killed goes 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
-from bitsweep.bits import Bits
 from bitsweep.errors import Conflict
 from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.pruning import Pruner
 from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.roster import Configuration, Entry, Study
+from bitsweep.execution.studies import (
+    FIXED,
+    make_studies,
+    stage_trials,
+    trials_per_configuration,
+)
 from bitsweep.measurement import Evaluation
-from bitsweep.plan import Plan, configuration_digest, studies
-from bitsweep.search.base import make_search
+from bitsweep.plan import Plan, configuration_digest
 from bitsweep.space import Parameters
 from bitsweep.store.reader import Score
-from bitsweep.sweep import Arm, Objective, Stage
+from bitsweep.sweep import Objective, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
-FIXED = "fixed"
 SIBLING_PRUNED = "a sibling was pruned"
 SIBLING_FAILED = "a sibling failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run is: counts of trials, and the best validation value per arm."""
-
-    planned: int
-    finished: int
-    reused: int
-    running: int
-    failed: int
-    pruned: int
-    measurements: int
-    best: tuple[tuple[str, float], ...]
-    event: str = ""
 
 
 class Conductor:
@@ -65,7 +53,7 @@ class Conductor:
         self._users: dict[str, list[tuple[Study, Configuration]]] = {}
         self._queue: deque[str] = deque()
         self._measurements = 0
-        self._studies = self._make_studies()
+        self._studies = make_studies(plan, recorder)
         self._enqueue_starts()
         self._enqueue_known()
         self._enqueue_fixed()
@@ -150,11 +138,12 @@ class Conductor:
         """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""
         known = len(self._entries)
         to_search = sum(
-            max(study.asks_left, 0) * self._trials_per_configuration(study, "search")
+            max(study.asks_left, 0) * trials_per_configuration(self._plan, study, "search")
             for study in self._studies
         )
         to_confirm = sum(
-            self._sweep.confirm.best_per_arm * self._trials_per_configuration(study, "confirm")
+            self._sweep.confirm.best_per_arm
+            * trials_per_configuration(self._plan, study, "confirm")
             for study in self._studies
             if self._sweep.confirm is not None and not study.is_confirmed
         )
@@ -165,35 +154,6 @@ class Conductor:
     @property
     def _objective(self) -> Objective:
         return self._sweep.objectives[0]
-
-    def _make_studies(self) -> list[Study]:
-        made = []
-        for arm in self._sweep.arms:
-            measured = self._plan.measured_bits(arm, arm.parameters)
-            if not arm.space:
-                made.append(self._study(arm, FIXED, measured, asks=0))
-                continue
-            for label, at in studies(self._objective, measured).items():
-                asks = self._sweep.search.configurations_per_arm
-                made.append(self._study(arm, label, at, asks=asks))
-        return made
-
-    def _study(self, arm: Arm, label: str, at: tuple[Bits, ...], *, asks: int) -> Study:
-        arm_id = self._recorder.arm_id(arm.name)
-        known = len(self._recorder.proposals(arm_id, label)) if asks else 0
-        search = None
-        if asks:
-            search = make_search(
-                self._sweep.search.sampler,
-                arm.space,
-                goal=self._objective.goal,
-                seed=self._sweep.search.seed,
-                known=known,
-                fixed=arm.parameters,
-            )
-        return Study(
-            arm=arm, arm_id=arm_id, label=label, at=at, search=search, asks_left=asks - known
-        )
 
     def _enqueue_starts(self) -> None:
         """The starts of the search seeds first, then those of the confirm seeds."""
@@ -229,7 +189,7 @@ class Conductor:
     ) -> Configuration:
         entries = [
             self._enter(trial, stage=stage, arm=study.arm.name, study=study, configuration=id_)
-            for trial in self._trials(study, parameters, stage)
+            for trial in stage_trials(self._plan, study, parameters, stage)
         ]
         configuration = Configuration(id=id_, parameters=parameters, entries=tuple(entries))
         for entry in entries:
@@ -237,24 +197,6 @@ class Conductor:
         if stage == "search":
             study.configurations.append(configuration)
         return configuration
-
-    def _trials(self, study: Study, parameters: Parameters, stage: Stage) -> list[Trial]:
-        confirm = self._sweep.confirm
-        is_confirm = stage == "confirm" and confirm is not None
-        seeds = confirm.seeds if is_confirm and confirm else self._sweep.search.seeds
-        given = {**study.arm.parameters, **parameters}
-        bits: Iterable[Bits] = self._plan.measured_bits(study.arm, given)
-        if self._plan.method(study.arm).serves == "one" and (
-            not is_confirm or self._objective.at == "each"
-        ):
-            bits = study.at
-        return [
-            trial
-            for seed in seeds
-            for trial in self._plan.trials(
-                study.arm, parameters, seed=seed, bits=tuple(bits), stage=stage
-            )
-        ]
 
     def _enter(
         self,
@@ -449,13 +391,6 @@ class Conductor:
         value = sum(validation.values()) / len(validation)
         return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=value)
 
-    def _trials_per_configuration(self, study: Study, stage: Stage) -> int:
-        confirm = self._sweep.confirm
-        seeds = confirm.seeds if stage == "confirm" and confirm else self._sweep.search.seeds
-        if self._plan.method(study.arm).serves == "all":
-            return len(seeds)
-        return len(seeds) * len(study.at)
-
     # Telling the user.
 
     def _say(self, event: str) -> None:
@@ -463,39 +398,18 @@ class Conductor:
 
     def progress(self, event: str = "") -> Progress:
         """The counts at this moment."""
-        entries = list(self._entries.values())
-        return Progress(
+        return progress_of(
+            list(self._entries.values()),
+            self._studies,
+            objective=self._objective,
             planned=self.planned(),
-            finished=sum(isinstance(one.outcome, Finished) for one in entries),
-            reused=sum(one.is_reused for one in entries),
-            running=sum(one.is_running for one in entries),
-            failed=sum(isinstance(one.outcome, Failed | Diverged) for one in entries),
-            pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
             measurements=self._measurements,
-            best=self._best(),
             event=event,
         )
 
-    def _best(self) -> tuple[tuple[str, float], ...]:
-        found: dict[str, float] = {}
-        choose = max if self._objective.goal == "maximize" else min
-        for study in self._studies:
-            for best in study.best(self._objective, 1):
-                value = best.value(self._objective, study.at)
-                if value is not None:
-                    found[study.arm.name] = choose(value, found.get(study.arm.name, value))
-        return tuple(found.items())
-
     def describe(self, entry: Entry) -> str:
         """One line for people: arm, bits, seed, stage, id, and what came of it."""
-        arm, bits, seed = entry.group
-        text = f"{arm} {bits} seed {seed} ({entry.stage}, {entry.trial.short_id})"
-        if isinstance(entry.outcome, Failed | Diverged):
-            return f"{text}: {entry.outcome.reason}"
-        if not entry.validation or entry.outcome is None:
-            return text
-        shown = ", ".join(f"{label} {value:.2f}" for label, value in entry.validation.items())
-        return f"{text}: validation {self._objective.metric} {shown}"
+        return describe(entry, self._objective.metric)
 
 
 def _is_lost(outcome: Outcome | None) -> bool:

@@ -4,7 +4,6 @@ One recorder writes a trial at a time. Writing the same facts again changes noth
 under a key that stands are kept aside as a conflict and raise `Conflict`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,11 +11,19 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bitsweep.cost import Convention, Layer, LayerBits, bitops, mean_bits, size_bits
+from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import Conflict
 from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.space import Parameters
 from bitsweep.store import schema
+from bitsweep.store.rows import (
+    facts,
+    layer_bits_row,
+    layer_rows,
+    measurement_row,
+    parameter_rows,
+    parse_layer,
+)
 from bitsweep.sweep import Arm, Stage, Sweep
 from bitsweep.trial import Finished, Outcome, Pruned, Trial, digest, status_of, trial_document
 
@@ -179,7 +186,7 @@ class Writer:
                 "created_at": self._now(),
             }
             if _insert_new(connection, schema.trials, row) and trial.parameters:
-                connection.execute(insert(schema.parameters), _parameter_rows(trial))
+                connection.execute(insert(schema.parameters), parameter_rows(trial))
             member = {
                 "sweep_id": sweep_id,
                 "arm_id": arm_id,
@@ -191,19 +198,7 @@ class Writer:
         self._models[trial.id] = (model_id, layers)
 
     def _model(self, connection: Connection, trial: Trial, layers: tuple[Layer, ...]) -> int:
-        rows = [
-            {
-                "layer": index,
-                "name": layer.name,
-                "kind": layer.kind,
-                "place": layer.place,
-                "macs": layer.macs,
-                "weights": layer.weights,
-                "biases": layer.biases,
-                "norm_channels": layer.norm_channels,
-            }
-            for index, layer in enumerate(layers)
-        ]
+        rows = layer_rows(layers)
         name = digest([trial.model, trial.data, rows])
         row = {"name": trial.model, "data": trial.data, "digest": name}
         is_new = _insert_new(connection, schema.models, row)
@@ -244,7 +239,7 @@ class Writer:
             is_new = _insert_new(connection, table, row)
             model_id, layers = self._model_of(connection, trial_id)
             rows = [
-                _measurement_row(trial_id, evaluation.epoch, one, layers)
+                measurement_row(trial_id, evaluation.epoch, one, layers)
                 | {"allocation_id": self._allocation(connection, model_id, one)}
                 for one in evaluation.measurements
             ]
@@ -257,7 +252,7 @@ class Writer:
                 connection.execute(newest.values(last_epoch=evaluation.epoch))
                 return True
             standing = _standing(connection, trial_id, evaluation.epoch)
-        arrived = sorted(_facts(row) for row in rows)
+        arrived = sorted(facts(row) for row in rows)
         if standing == arrived:
             return False
         self._keep_conflict(trial_id, evaluation.epoch, standing, arrived)
@@ -281,25 +276,14 @@ class Writer:
             model_id = int(connection.execute(found).scalar_one())
             table = schema.layers
             query = select(table).where(table.c.model_id == model_id).order_by(table.c.layer)
-            layers = tuple(
-                Layer(
-                    name=row["name"],
-                    kind=row["kind"],
-                    place=row["place"],
-                    macs=row["macs"],
-                    weights=row["weights"],
-                    biases=row["biases"],
-                    norm_channels=row["norm_channels"],
-                )
-                for row in connection.execute(query).mappings()
-            )
+            layers = tuple(parse_layer(dict(row)) for row in connection.execute(query).mappings())
             self._models[trial_id] = (model_id, layers)
         return self._models[trial_id]
 
     def _allocation(self, connection: Connection, model_id: int, one: Measurement) -> int:
         key = (model_id, one.allocation.label, one.layer_bits)
         if key not in self._allocations:
-            rows = [_layer_bits_row(index, bits) for index, bits in enumerate(one.layer_bits)]
+            rows = [layer_bits_row(index, bits) for index, bits in enumerate(one.layer_bits)]
             name = digest([model_id, one.allocation.label, rows])
             row = {"digest": name, "label": one.allocation.label, "model_id": model_id}
             is_new = _insert_new(connection, schema.allocations, row)
@@ -330,6 +314,9 @@ class Writer:
             if not _insert_new(connection, table, row):
                 open_ended = mine & (table.c.status != "finished")
                 connection.execute(update(table).where(open_ended).values(**row))
+            if isinstance(outcome, Finished) and outcome.checkpoint is not None:
+                kept = update(table).where(mine).values(checkpoint=outcome.checkpoint)
+                connection.execute(kept)
             attempts = schema.attempts
             last = (attempts.c.trial_id == trial_id) & (attempts.c.ended_at.is_(None))
             connection.execute(update(attempts).where(last).values(ended_at=self._now()))
@@ -366,75 +353,10 @@ def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) ->
     return connection.execute(added).first() is not None
 
 
-def _parameter_rows(trial: Trial) -> list[dict[str, Any]]:
-    return [
-        {
-            "trial_id": trial.id,
-            "name": name,
-            "number": float(value) if isinstance(value, int | float) else None,
-            "text": str(value),
-        }
-        for name, value in trial.parameters.items()
-    ]
-
-
-def _layer_bits_row(index: int, bits: LayerBits) -> dict[str, Any]:
-    return {
-        "layer": index,
-        "variant": 0,
-        "weight_bits": float(bits.weight),
-        "activation_bits": float(bits.activation),
-        "stored_bits": float(bits.stored_bits),
-        "scalars": bits.scalars,
-        "norm_copies": bits.norm_copies,
-        "share": float(bits.share),
-    }
-
-
-def _measurement_row(
-    trial_id: str, epoch: int, one: Measurement, layers: Sequence[Layer]
-) -> dict[str, Any]:
-    sums = {name: float(value) for name, value in sorted(one.sums.items())}
-    row = {
-        "trial_id": trial_id,
-        "epoch": epoch,
-        "split": one.split,
-        "allocator": one.allocator,
-        "lambda": one.lambda_,
-        "protocol": one.protocol,
-        "correct": one.correct,
-        "total": one.total,
-        "loss_sum": sums.pop("loss", None),
-        "metric_sums": sums,
-        "mean_weight_bits": mean_bits(layers, one.layer_bits),
-    }
-    for convention in Convention:
-        row[f"bitops_{convention}"] = bitops(layers, one.layer_bits, convention)
-        row[f"size_bits_{convention}"] = size_bits(layers, one.layer_bits, convention)
-    return row
-
-
-_FACTS = (
-    "split",
-    "allocation_id",
-    "allocator",
-    "lambda",
-    "protocol",
-    "correct",
-    "total",
-    "loss_sum",
-    "metric_sums",
-)
-
-
-def _facts(row: Mapping[str, Any]) -> str:
-    return json.dumps([row[name] for name in _FACTS], sort_keys=True)
-
-
 def _standing(connection: Connection, trial_id: str, epoch: int) -> list[str]:
     table = schema.measurements
     query = select(table).where((table.c.trial_id == trial_id) & (table.c.epoch == epoch))
-    return sorted(_facts(dict(row)) for row in connection.execute(query).mappings())
+    return sorted(facts(dict(row)) for row in connection.execute(query).mappings())
 
 
 def _reason(outcome: Outcome) -> str:

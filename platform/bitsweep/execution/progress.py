@@ -1,0 +1,70 @@
+"""How far a run is, as numbers and as one line per trial; nothing here decides anything."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bitsweep.execution.roster import Entry, Study
+from bitsweep.sweep import Objective
+from bitsweep.trial import Diverged, Failed, Finished, Pruned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is: counts of trials, and the best validation value per arm."""
+
+    planned: int
+    finished: int
+    reused: int
+    running: int
+    failed: int
+    pruned: int
+    measurements: int
+    best: tuple[tuple[str, float], ...]
+    event: str = ""
+
+
+def progress_of(
+    entries: Sequence[Entry],
+    studies: Iterable[Study],
+    *,
+    objective: Objective,
+    planned: int,
+    measurements: int,
+    event: str,
+) -> Progress:
+    """Count the entries of a run."""
+    return Progress(
+        planned=planned,
+        finished=sum(isinstance(one.outcome, Finished) for one in entries),
+        reused=sum(one.is_reused for one in entries),
+        running=sum(one.is_running for one in entries),
+        failed=sum(isinstance(one.outcome, Failed | Diverged) for one in entries),
+        pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
+        measurements=measurements,
+        best=_best(studies, objective),
+        event=event,
+    )
+
+
+def _best(studies: Iterable[Study], objective: Objective) -> tuple[tuple[str, float], ...]:
+    """The best validation value of each searched arm."""
+    found: dict[str, float] = {}
+    choose = max if objective.goal == "maximize" else min
+    for study in studies:
+        for best in study.best(objective, 1):
+            value = best.value(objective, study.at)
+            if value is not None:
+                found[study.arm.name] = choose(value, found.get(study.arm.name, value))
+    return tuple(found.items())
+
+
+def describe(entry: Entry, metric: str) -> str:
+    """One line for people: arm, bits, seed, stage, id, and what came of it."""
+    arm, bits, seed = entry.group
+    text = f"{arm} {bits} seed {seed} ({entry.stage}, {entry.trial.short_id})"
+    if isinstance(entry.outcome, Failed | Diverged):
+        return f"{text}: {entry.outcome.reason}"
+    if not entry.validation or entry.outcome is None:
+        return text
+    shown = ", ".join(f"{label} {value:.2f}" for label, value in entry.validation.items())
+    return f"{text}: validation {metric} {shown}"
