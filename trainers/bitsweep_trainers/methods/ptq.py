@@ -1,4 +1,4 @@
-"""PTQ: a trained network with its weights and activations rounded to min-max grids."""
+"""PTQ: a trained network with its weights and activations rounded to min-max or MSE grids."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -42,25 +42,35 @@ def _rounded(layer: Computing, *, trial: Trial, bits: Bits) -> Quantized:
             bits=bits.weight,
             is_symmetric=trial.parameters["scheme"] == "symmetric",
             is_per_channel=trial.parameters["granularity"] == "channel",
+            by_error=trial.parameters["range"] == "mse",
         ),
         input_quantizer=RangeRounder(bits=bits.activation),
     )
 
 
-@torch.no_grad()
 def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
-    """Widen the ranges over the images with the statistics that evaluation will use."""
+    calibrate_ranges(network, images, by_error=trial.parameters["range"] == "mse")
+
+
+@torch.no_grad()
+def calibrate_ranges(network: nn.Module, images: Tensor, *, by_error: bool = False) -> None:
+    """Set every `RangeRounder` from the images, with the statistics that evaluation will use.
+
+    One pass finds the ranges; `by_error` a second one the share of each that errs least. The
+    inputs seen are those of layers whose weights are rounded and whose inputs are not.
+    """
     network.eval()
-    _observe(network, is_observing=True)
-    for batch in torch.split(images, CALIBRATION_BATCH):
-        network(batch)
-    _observe(network, is_observing=False)
-
-
-def _observe(network: nn.Module, *, is_observing: bool) -> None:
-    for one in network.modules():
-        if isinstance(one, RangeRounder):
-            one.is_observing = is_observing
+    rounders = [one for one in network.modules() if isinstance(one, RangeRounder)]
+    for phase in ("is_observing", "is_weighing") if by_error else ("is_observing",):
+        for one in rounders:
+            setattr(one, phase, True)
+        for batch in torch.split(images, CALIBRATION_BATCH):
+            network(batch)
+        for one in rounders:
+            setattr(one, phase, False)
+    if by_error:
+        for one in rounders:
+            one.shrink()
 
 
 def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGroup]:

@@ -1,13 +1,35 @@
 """What the methods declare of themselves without torch: parameters, bits, costs. One file each."""
 
 from bitsweep.trainer import MethodDeclaration
-from bitsweep_trainers.methods.declared import cpq_dropbits, fp32, lsq, mbquant, ptq
+from bitsweep_trainers.methods.declared import (
+    adabits,
+    alq,
+    any_precision,
+    bit_mixer,
+    cpq_dropbits,
+    dorefa,
+    fp32,
+    lsq,
+    lsq_plus,
+    mbquant,
+    pact,
+    ptq,
+    splitquant,
+)
 
 METHODS: dict[str, MethodDeclaration] = {
     "fp32": fp32.DECLARATION,
     "ptq": ptq.DECLARATION,
+    "splitquant": splitquant.DECLARATION,
+    "dorefa": dorefa.DECLARATION,
+    "pact": pact.DECLARATION,
     "lsq": lsq.DECLARATION,
+    "lsq_plus": lsq_plus.DECLARATION,
+    "alq": alq.DECLARATION,
     "cpq_dropbits": cpq_dropbits.DECLARATION,
+    "adabits": adabits.DECLARATION,
+    "any_precision": any_precision.DECLARATION,
+    "bit_mixer": bit_mixer.DECLARATION,
     "mbquant": mbquant.MBQUANT,
 }
 LOOP_NUMERICS = 1

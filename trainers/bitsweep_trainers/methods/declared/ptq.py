@@ -1,4 +1,4 @@
-"""PTQ: rounding a trained network to min-max grids, without training."""
+"""PTQ: rounding a trained network to min-max or least-error grids, without training."""
 
 from collections.abc import Sequence
 
@@ -38,7 +38,7 @@ def _weight_scalars(layer: Layer, parameters: Parameters) -> int:
 DECLARATION = MethodDeclaration(
     name="ptq",
     title="PTQ",
-    source="round to nearest, min-max; no paper",
+    source="round to nearest; no paper",
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
@@ -59,6 +59,15 @@ DECLARATION = MethodDeclaration(
             meaning="grid of the weights: 2^b - 1 values around 0, or 2^b from minimum to maximum",
             source=CHOSEN,
         ),
+        Parameter(
+            name="range",
+            kind="choice",
+            choices=("min_max", "mse"),
+            default="min_max",
+            meaning="what a grid spans: all values, or the share of their range with the least "
+            "squared error",
+            source=CHOSEN,
+        ),
         activation_bits(),
         Parameter(
             name="fold_batch_norm",
@@ -72,7 +81,7 @@ DECLARATION = MethodDeclaration(
     trains=False,
     needs_start=True,
     summary=(
-        "Rounds the weights of the trained network to the grid over their range.",
+        "Rounds the weights of the trained network to the grid over all or part of their range.",
         "Activations: asymmetric grids over the range seen on 1024 training images.",
         "First and last layer run at 8 bits.",
     ),

@@ -1,0 +1,181 @@
+"""Bit-Mixer (arXiv 2103.17267): layers whose bits change at run time, trained in three stages."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bitsweep.bits import FULL_PRECISION_BITS, Bits
+from bitsweep.trial import Trial
+from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.layers import (
+    Computing,
+    Quantized,
+    float_groups,
+    quantize_ends,
+    quantized,
+    quantized_layers,
+    replace_layers,
+    step_group,
+)
+from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.quantizers.nested import NestedStep, Truncation
+from bitsweep_trainers.switchable import SwitchableStep, calibrate_widths
+from bitsweep_trainers.transitions import add_transitional_norms, allocate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """The three stages as shares of a training; the third takes what the others leave."""
+
+    activation_share: float
+    uniform_share: float
+
+    def quantizes_weights(self, progress: float) -> bool:
+        """False in the first stage; progress is the share of the training that is done."""
+        return progress >= self.activation_share
+
+    def own_bits_probability(self, progress: float) -> float:
+        """How probably a layer draws its own bits: 0 in two stages, then rising towards 1.
+
+        >>> stages = Stages(activation_share=0.25, uniform_share=0.25)
+        >>> [stages.own_bits_probability(done) for done in (0.0, 0.5, 0.75, 1.0)]
+        [0.0, 0.0, 0.5, 1.0]
+        """
+        begin = self.activation_share + self.uniform_share
+        return max(0.0, (progress - begin) / (1.0 - begin)) if begin < 1 else 0.0
+
+
+class Progress(nn.Module):
+    """Counts the steps of a training; a buffer, so that a restarted one goes on where it was."""
+
+    steps_done: Tensor
+
+    def __init__(self, num_steps: int) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+        self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
+
+    @property
+    def share(self) -> float:
+        """The share of the training that is done."""
+        return min(1.0, int(self.steps_done) / self.num_steps)
+
+    def advance(self) -> None:
+        """Count one step."""
+        self.steps_done += 1
+
+
+def num_steps_of(trial: Trial) -> int:
+    """Steps of a whole training: epochs times whole batches."""
+    num_images = DATA_SETS[trial.data].sizes["train"]
+    return max(1, trial.epochs * max(1, num_images // trial.batch_size))
+
+
+def draw_widths(
+    widths: Sequence[int], num_layers: int, *, probability: float, generator: torch.Generator
+) -> list[int]:
+    """Bits of each layer: one draw for all, replaced with `probability` by the layer's own."""
+    drawn = torch.randint(len(widths), (num_layers + 1,), generator=generator)
+    is_own = torch.rand(num_layers, generator=generator) < probability
+    return [widths[int(one)] for one in torch.where(is_own, drawn[1:], drawn[0])]
+
+
+def _body_layer(source: Computing, *, trial: Trial) -> Quantized:
+    widths = [one.weight for one in trial.bits]
+    asked = trial.parameters.get("truncation", "round")  # a single width cuts nothing
+    truncation: Truncation = next(one for one in get_args(Truncation) if one == asked)
+    return quantized(
+        source,
+        weight_quantizer=NestedStep(
+            top_bits=widths[-1],
+            truncation=truncation,
+            drop_lowest=bool(trial.parameters["drop_lowest"]),
+            backend=trial.backend,
+        ),
+        input_quantizer=SwitchableStep(widths, backend=trial.backend),
+    )
+
+
+def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
+    quantize_ends(network, backend=trial.backend)
+    replace_layers(network.get_submodule("body"), partial(_body_layer, trial=trial))
+    add_transitional_norms(network, [one.weight for one in trial.bits])
+    network.add_module("progress", Progress(num_steps_of(trial)))
+    return network
+
+
+def nested_steps(network: nn.Module) -> list[NestedStep]:
+    """The weight quantizers of the body."""
+    return [one for one in network.modules() if isinstance(one, NestedStep)]
+
+
+def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
+    for _, layer in quantized_layers(network.get_submodule("body")):
+        assert isinstance(layer.weight_quantizer, NestedStep)
+        layer.weight_quantizer.initialise(layer.weight)
+    calibrate_widths(network, images, trial.bits, select=_select)
+
+
+def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGroup]:
+    parameters = trial.parameters
+    learning_rate = float(parameters["learning_rate"])
+    step_rate = learning_rate * float(parameters["step_learning_rate_ratio"])
+    return (
+        *float_groups(
+            network,
+            learning_rate=learning_rate,
+            weight_decay=float(parameters["weight_decay"]),
+        ),
+        step_group(network, learning_rate=step_rate),
+        ParameterGroup(
+            name="weight_steps",
+            parameters=[one.step for one in nested_steps(network)],
+            learning_rate=step_rate,
+        ),
+    )
+
+
+def _backward(
+    network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
+) -> Tensor:
+    """The cross-entropy of one drawn allocation."""
+    parameters = trial.parameters
+    stages = Stages(
+        activation_share=float(parameters["activation_share"]),
+        uniform_share=float(parameters.get("uniform_share", 0.0)),
+    )
+    progress = network.get_submodule("progress")
+    assert isinstance(progress, Progress)
+    quantizers = nested_steps(network)
+    widths = draw_widths(
+        [one.weight for one in trial.bits],
+        len(quantizers),
+        probability=stages.own_bits_probability(progress.share),
+        generator=generator,
+    )
+    allocate(network, widths)
+    if not stages.quantizes_weights(progress.share):
+        for quantizer in quantizers:
+            quantizer.bits = FULL_PRECISION_BITS
+    progress.advance()
+    loss = functional.cross_entropy(network(images), labels)
+    torch.autograd.backward(loss)
+    return loss.detach()
+
+
+def _select(network: nn.Module, bits: Bits) -> None:
+    allocate(network, [bits.weight] * len(nested_steps(network)))
+
+
+BIT_MIXER = Method(
+    convert=_convert,
+    calibrate=_calibrate,
+    parameter_groups=_parameter_groups,
+    backward=_backward,
+    select=_select,
+)

@@ -1,0 +1,82 @@
+"""DoReFa-Net's quantizers (Zhou et al., arXiv 1606.06160): tanh weights, inputs clamped to [0, 1].
+
+Nothing is learned here but the weights; gradients pass rounding straight through.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.quantizers.ste import round_ste
+
+
+def unit_levels(values: Tensor, *, bits: int) -> Tensor:
+    """q_k(r) = round((2^k - 1) r) / (2^k - 1) of values in [0, 1]; the gradient is 1.
+
+    >>> [round(one, 4) for one in unit_levels(torch.tensor([0.1, 0.4, 0.9]), bits=2).tolist()]
+    [0.0, 0.3333, 1.0]
+    """
+    n = 2**bits - 1
+    levels: Tensor = round_ste(values * n) / n
+    return levels
+
+
+def unit_weights(weights: Tensor, *, detach_max: bool = True) -> Tensor:
+    """u = tanh(w) / (2 M) + 1/2 with M = max|tanh w|: weights mapped into [0, 1].
+
+    `detach_max` holds M constant in the gradient; only that of the largest weight differs.
+    """
+    squashed = torch.tanh(weights)
+    peak = squashed.abs().amax()
+    if detach_max:
+        peak = peak.detach()
+    # A tensor of zeros has no range; any range represents it.
+    peak = torch.where(peak > 0, peak, torch.ones_like(peak))
+    return squashed / (2 * peak) + 0.5
+
+
+def dorefa_weights(weights: Tensor, *, bits: int, detach_max: bool = True) -> Tensor:
+    """w_hat = 2 q_k(u) - 1, u = `unit_weights`; at 1 bit sign(w) mean|w|.
+
+    The 1-bit gradient is that of the identity; a weight of 0 counts as positive.
+
+    >>> w = torch.tensor([-0.9, -0.3, 0.1, 0.6])
+    >>> [round(one, 4) for one in dorefa_weights(w, bits=2).tolist()]
+    [-1.0, -0.3333, 0.3333, 1.0]
+    """
+    if bits == 1:
+        held = weights.detach()
+        mean = held.abs().mean()
+        return torch.where(held >= 0, mean, -mean) + (weights - held)  # the bracket is 0
+    return 2 * unit_levels(unit_weights(weights, detach_max=detach_max), bits=bits) - 1
+
+
+class DorefaWeights(nn.Module):
+    """Quantize weights to [-1, 1]; 32 bits pass them through. The batch norm behind restores the
+    scale.
+    """
+
+    def __init__(self, *, bits: int, detach_max: bool = True) -> None:
+        super().__init__()
+        self.bits = bits
+        self.detach_max = detach_max
+
+    def forward(self, weights: Tensor) -> Tensor:
+        """Weights of any shape."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return weights
+        return dorefa_weights(weights, bits=self.bits, detach_max=self.detach_max)
+
+
+class UnitActivations(nn.Module):
+    """q_k(clamp(x, 0, 1)); the gradient is 1 on [0, 1], else 0. 32 bits pass values through."""
+
+    def __init__(self, *, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of any shape."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return values
+        return unit_levels(values.clamp(0, 1), bits=self.bits)
