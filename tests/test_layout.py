@@ -156,7 +156,7 @@ def test_a_sweep_file_begins_with_its_command_and_states_its_question(path: Path
     document = tomllib.loads(text)
 
     assert text.splitlines()[0] == f"# bitsweep run sweeps/{path.name}"
-    assert path.stem == document["name"]
+    assert path.stem.replace("_", "-") == document["name"]
     assert list(document)[:6] == ["schema", "name", "question", "reproduces", "expects", "cost"]
     assert all(document[key] for key in ("question", "reproduces", "expects", "cost"))
 
@@ -166,7 +166,7 @@ def test_a_sweep_file_is_valid(path: Path) -> None:
     from bitsweep.specfile import read_sweep
     from bitsweep.trainer import load_declarations
 
-    assert read_sweep(path, load_declarations()).name == path.stem
+    assert read_sweep(path, load_declarations()).name == path.stem.replace("_", "-")
 
 
 def test_the_index_of_sweeps_names_each_file_and_no_other() -> None:
