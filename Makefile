@@ -51,9 +51,10 @@ bench: $(READY)
 
 docs: $(READY)
 	$(BIN)/bitsweep schema > docs/sweep.schema.json
+	$(BIN)/python -m bitsweep.store.dictionary > docs/data-dictionary.md
 
 system-packages:
-	@missing=""; for package in postgresql chromium; do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	@missing=""; for package in postgresql chromium texlive-latex-base texlive-latex-recommended texlive-science lmodern poppler-utils; do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
 
 clean:

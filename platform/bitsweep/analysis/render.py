@@ -1,16 +1,18 @@
-"""A table as text, Markdown, CSV or JSON; what is said is the same in each."""
+"""A table as text, Markdown, LaTeX, CSV or JSON; what is said is the same in each."""
 
 import csv
 import io
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from bitsweep.analysis.table import Cell, Compared, Table
+from bitsweep.analysis.latex import latex_table
+from bitsweep.analysis.selection import Mark, marks
+from bitsweep.analysis.table import Cell, Compared, Difference, Table
 
-Format = Literal["text", "markdown", "csv", "json"]
+Format = Literal["text", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
-_CONVENTIONS = {
+CONVENTIONS = {
     "body": "body layers only",
     "whole_ends8": "whole network, first and last layer counted at 8 bits",
     "whole_ends32": "whole network, first and last layer counted at 32 bits",
@@ -31,6 +33,7 @@ def table_rows(table: Table) -> list[dict[str, Any]]:
 
 def _row(cell: Cell, table: Table) -> dict[str, Any]:
     return {
+        "sweep": table.sweep,
         "arm": cell.arm,
         "method": cell.method,
         "allocation": cell.allocation,
@@ -52,14 +55,18 @@ def render(table: Table, form: Format) -> str:
     if form == "json":
         return json.dumps(table_rows(table), indent=2)
     if form == "csv":
-        return _csv(table_rows(table))
-    grid = _grid(table)
+        return csv_text(table_rows(table))
+    if form == "latex":
+        under, convention = notes(table)[1:], CONVENTIONS[table.convention]
+        return latex_table(table, footnotes=under, convention=convention)
+    grid = _grid(table, marks(table) if form == "markdown" else {})
     numbers = range(2, len(grid[0]))
     lines = (markdown_lines if form == "markdown" else text_lines)(grid, numbers=numbers)
     return "\n".join([_title(table), "", *lines, "", *notes(table)])
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Plain objects as CSV with a header; empty for none."""
     out = io.StringIO()
     if rows:
         writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
@@ -72,7 +79,7 @@ def _title(table: Table) -> str:
     return f"{table.sweep}: {table.question}"
 
 
-def _grid(table: Table) -> list[list[str]]:
+def _grid(table: Table, marked: Mapping[tuple[str, str], Mark]) -> list[list[str]]:
     """Header and one line per arm and allocation: accuracy, cost and size stay side by side."""
     head = ["arm", "bits", f"top-1 % ({table.split})", "n", "BitOps", "size (bits)"]
     body = []
@@ -81,16 +88,28 @@ def _grid(table: Table) -> list[list[str]]:
         present = [cell for cell in cells if cell is not None]
         if not present:
             body.append([arm, "-", "no finished trial", "0", "-", "-"])
-        body += [_line(cell) for cell in present]
-    return [head, *body]
+        body += [_line(cell, marked.get((arm, cell.allocation))) for cell in present]
+    printed = [
+        [f"{row.method} [{row.paper}]", row.bits, f"{row.top1} (printed)", "-", "-", "-"]
+        for row in table.published
+    ]
+    return [head, *body, *printed]
 
 
-def _line(cell: Cell) -> list[str]:
+def plain_cells(table: Table) -> list[list[str]]:
+    """Header and lines of the table without marks, for pages that have their own."""
+    return _grid(table, {})
+
+
+def _line(cell: Cell, mark: Mark | None) -> list[str]:
     spread = f" ± {cell.sd:.2f}" if cell.sd is not None else ""
+    mean = f"{cell.mean:.2f}"
+    if mark is not None:
+        mean = f"**{mean}**" if mark == "best" else f"<ins>{mean}</ins>"
     return [
         cell.arm,
         cell.allocation,
-        f"{cell.mean:.2f}{spread}",
+        f"{mean}{spread}",
         str(cell.n),
         engineering(cell.bitops),
         f"{cell.size_bits:,}",
@@ -132,9 +151,28 @@ def markdown_lines(grid: Sequence[Sequence[str]], *, numbers: Container[int] = (
 
 def notes(table: Table) -> list[str]:
     """What stands under the table: convention, comparisons, and what went wrong."""
-    lines = [f"BitOps and size: {_CONVENTIONS[table.convention]}. ± is the sample sd over seeds."]
+    lines = [f"BitOps and size: {CONVENTIONS[table.convention]}. ± is the sample sd over seeds."]
     lines += [comparison_text(one) for one in table.comparisons]
+    lines += [difference_text(one) for one in table.differences]
+    lines += [
+        f"printed: {row.bits} {row.top1}: {row.method}; {row.paper}, {row.place} "
+        f"({row.provenance}: {row.source})"
+        for row in table.published
+    ]
     return lines + list(table.footnotes)
+
+
+def difference_text(one: Difference) -> str:
+    """A difference that was asked for: effect and interval, without a claim of significance."""
+    result = one.result
+    sd = f" ± {result.sd:.2f}" if result.sd is not None else ""
+    text = f"{one.arm} - {one.against} at {one.at}: {result.mean:+.2f}{sd} points (n = {result.n}"
+    if result.low95 is not None:
+        text += f", 95 % CI [{result.low95:+.2f}, {result.high95:+.2f}]"
+    if one.equivalence is not None:
+        text += f", equivalence within {one.equivalence.margin:g} points p = "
+        text += f"{one.equivalence.p:.4g}"
+    return f"{text}); exploratory."
 
 
 def comparison_text(one: Compared) -> str:

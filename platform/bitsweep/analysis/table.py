@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from bitsweep.analysis.equivalence import Equivalence
 from bitsweep.analysis.paired import Paired, attainable_p, holm, paired
+from bitsweep.analysis.published import Published
 from bitsweep.bits import parse_allocation
+from bitsweep.measurement import Split
 from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, TrialRow
 
 FULL_PRECISION = "w32a32"
@@ -47,8 +50,19 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """An arm against another at one allocation, on common seeds: exploratory, declared nowhere."""
+
+    arm: str
+    against: str
+    at: str
+    result: Paired
+    equivalence: Equivalence | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All that is printed, in every format."""
+    """All that is printed, in every format; `differences` and `published` where asked for."""
 
     sweep: str
     question: str
@@ -60,15 +74,20 @@ class Table:
     cells: Mapping[tuple[str, str], Cell]
     comparisons: tuple[Compared, ...]
     footnotes: tuple[str, ...]
+    differences: tuple[Difference, ...] = ()
+    published: tuple[Published, ...] = ()
 
 
-def sweep_table(reader: Reader, sweep_name: str) -> Table:
-    """The table of a sweep; raises UnknownName if there is no such sweep."""
+def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) -> Table:
+    """The table of a sweep; raises UnknownName if there is no such sweep.
+
+    `split` None: what is reported, which is test for confirmed configurations.
+    """
     sweep = reader.sweep(sweep_name)
     arms = reader.arms(sweep.id)
     rows = reader.results(sweep.name)
     stage = "confirm" if any(row.stage == "confirm" for row in rows) else "search"
-    split = "test" if stage == "confirm" else "validation"
+    split = split or ("test" if stage == "confirm" else "validation")
     cells = _cells(arms, rows, stage=stage, split=split)
     return Table(
         sweep=sweep.name,
@@ -77,7 +96,7 @@ def sweep_table(reader: Reader, sweep_name: str) -> Table:
         split=split,
         stage=stage,
         arms=tuple(arm.name for arm in arms),
-        allocations=_ordered({allocation for _, allocation in cells}),
+        allocations=ordered({allocation for _, allocation in cells}),
         cells=cells,
         comparisons=_compare(reader.comparisons(sweep.id), cells),
         footnotes=tuple(_footnotes(arms, reader.trial_rows(sweep.id), stage=stage)),
@@ -131,7 +150,7 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow]) -> Cell:
     )
 
 
-def _ordered(allocations: Iterable[str]) -> tuple[str, ...]:
+def ordered(allocations: Iterable[str]) -> tuple[str, ...]:
     """Ascending bits; mixed and policy allocations after the uniform ones."""
 
     def rank(label: str) -> tuple[int, int, int, str]:

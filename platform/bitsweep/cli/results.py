@@ -3,13 +3,17 @@
 import csv
 import io
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bitsweep.cli.places import JsonOption, StoreOption, store_address
+from bitsweep.errors import InputError
 
 if TYPE_CHECKING:
+    from bitsweep.analysis.table import Table
     from bitsweep.store.reader import Reader
 
 
@@ -21,7 +25,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("query")(query)
 
 
-def _reader(store: str | None) -> "Reader":
+def open_reader(store: str | None) -> "Reader":
+    """A reader of the store that the options and the environment name."""
     from bitsweep.store.database import open_to_read
     from bitsweep.store.reader import Reader
 
@@ -30,7 +35,7 @@ def _reader(store: str | None) -> "Reader":
 
 def list_sweeps(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """List the sweeps of a store, the newest first."""
-    reader = _reader(store)
+    reader = open_reader(store)
     rows = []
     for sweep in reader.sweeps():
         trials = reader.trial_rows(sweep.id)
@@ -63,7 +68,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show a sweep with its trials, or one trial in full."""
-    reader = _reader(store)
+    reader = open_reader(store)
     if name in {sweep.name for sweep in reader.sweeps()}:
         _show_sweep(reader, name, command=command, as_json=as_json)
     else:
@@ -131,40 +136,100 @@ def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) 
             typer.echo(f"{key}: {value}")
 
 
+TableFormat = Literal["text", "markdown", "latex", "csv", "json"]
+_WHOLE = 10**9  # a file holds all rows; only what is printed is cut
+QueryFormat = Literal["text", "markdown", "latex", "csv", "json", "parquet"]
+
+
 def table(
-    sweep: Annotated[str, typer.Argument(metavar="SWEEP")],
-    form: Annotated[
-        Literal["text", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
-    ] = "text",
+    sweeps: Annotated[list[str], typer.Argument(metavar="SWEEP...")],
+    form: Annotated[TableFormat, typer.Option("--format", help="How to print.")] = "text",
+    at: Annotated[
+        str | None, typer.Option("--at", help="These bits alone, such as w3a3,w2a2.")
+    ] = None,
+    against_arm: Annotated[
+        str | None,
+        typer.Option("--against", metavar="ARM", help="Paired differences to this arm."),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", min=0.01, help="Of equivalence, in points.")
+    ] = 0.3,
+    published: Annotated[
+        bool, typer.Option("--published", help="Beside papers' numbers of the same setting.")
+    ] = False,
     store: StoreOption = None,
 ) -> None:
-    """Print a sweep's table: mean, sd and n per arm and bit-width, and declared comparisons."""
-    from bitsweep.analysis.render import render
-    from bitsweep.analysis.table import sweep_table
+    """Print sweeps' tables: mean, sd and n per arm and bit-width, and declared comparisons.
 
-    typer.echo(render(sweep_table(_reader(store), sweep), form))
+    Each sweep is a block of its own; nothing is averaged over sweeps.
+    """
+    from bitsweep.analysis.render import csv_text, render, table_rows
+    from bitsweep.analysis.selection import against, narrowed
+
+    reader = open_reader(store)
+    tables = []
+    for name in dict.fromkeys(sweeps):
+        one = _table(reader, name, published=published)
+        one = narrowed(one, at.split(",")) if at else one
+        tables.append(against(one, against_arm, margin=margin) if against_arm else one)
+    rows = [row for one in tables for row in table_rows(one)]
+    if form == "json":
+        typer.echo(json.dumps(rows, indent=2))
+    elif form == "csv":
+        typer.echo(csv_text(rows))
+    else:
+        typer.echo("\n\n".join(render(one, form) for one in tables))
+
+
+def _table(reader: "Reader", name: str, *, published: bool) -> "Table":
+    """A sweep's table, beside papers' numbers where they are asked for."""
+    from bitsweep.analysis.selection import with_published
+    from bitsweep.analysis.table import sweep_table
+    from bitsweep.store.history import settings
+
+    one = sweep_table(reader, name)
+    if not published:
+        return one
+    found = settings(reader, reader.sweep(name).id)
+    return with_published(one, found)
 
 
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT statement.")],
-    form: Annotated[
-        Literal["text", "markdown", "csv", "json"], typer.Option("--format", help="How to print.")
-    ] = "text",
+    form: Annotated[QueryFormat, typer.Option("--format", help="How to print.")] = "text",
+    output: Annotated[
+        Path | None, typer.Option("--output", help="The file of --format parquet.")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
     """Ask the store in SQL; the database is opened for reading alone."""
-    names, rows = _reader(store).query(sql)
+    if (form == "parquet") != (output is not None):
+        raise InputError("--format parquet and --output FILE go together")
+    reader = open_reader(store)
+    names, rows = reader.query(sql) if output is None else reader.query(sql, limit=_WHOLE)
+    if output is not None:
+        from bitsweep.exchange import write_rows
+
+        write_rows(output, names, rows)
+        typer.echo(f"{len(rows)} rows written to {output}")
+    else:
+        typer.echo(_query_text(names, rows, form))
+
+
+def _query_text(names: Sequence[str], rows: Sequence[Sequence[Any]], form: QueryFormat) -> str:
+    from bitsweep.analysis.latex import latex_rows
+    from bitsweep.analysis.render import markdown_lines, text_lines
+
     if form == "json":
-        typer.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str))
-    elif form == "csv":
+        return json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str)
+    if form == "csv":
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(rows)
-        typer.echo(out.getvalue().rstrip("\n"))
-    else:
-        from bitsweep.analysis.render import markdown_lines, text_lines
-
-        shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
-        lines = markdown_lines if form == "markdown" else text_lines
-        typer.echo("\n".join(lines([list(names), *shown])))
+        return out.getvalue().rstrip("\n")
+    if form == "latex":
+        return latex_rows(names, rows)
+    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    lines = markdown_lines if form == "markdown" else text_lines
+    return "\n".join(lines([list(names), *shown]))

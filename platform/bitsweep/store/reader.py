@@ -146,7 +146,8 @@ class Reader:
         """Let go of the database."""
         self._engine.dispose()
 
-    def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+    def rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+        """What a statement of this package answers, as plain mappings."""
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
@@ -155,7 +156,7 @@ class Reader:
         table = schema.sweeps
         columns = [table.c[name] for name in SweepRow.__dataclass_fields__]
         query = select(*columns).order_by(table.c.updated_at.desc(), table.c.id.desc())
-        return [SweepRow(**row) for row in self._rows(query)]
+        return [SweepRow(**row) for row in self.rows(query)]
 
     def sweep(self, name: str) -> SweepRow:
         """The sweep of that name; raise UnknownName with the nearest one."""
@@ -183,7 +184,7 @@ class Reader:
             .where((arms.c.sweep_id == sweep_id) & arms.c.is_current)
             .order_by(arms.c.position)
         )
-        return [ArmRow(**row) for row in self._rows(query)]
+        return [ArmRow(**row) for row in self.rows(query)]
 
     def comparisons(self, sweep_id: int) -> list[ComparisonRow]:
         """The declared comparisons that stand in the sweep file as last run."""
@@ -193,7 +194,7 @@ class Reader:
             .where((table.c.sweep_id == sweep_id) & table.c.is_current)
             .order_by(table.c.id)
         )
-        return [ComparisonRow(**row) for row in self._rows(query)]
+        return [ComparisonRow(**row) for row in self.rows(query)]
 
     def proposals(self, arm_id: int, study: str) -> list[Proposal]:
         """The configurations of a study in the order of their proposal."""
@@ -203,7 +204,7 @@ class Reader:
             .where((table.c.arm_id == arm_id) & (table.c.study == study))
             .order_by(table.c.number)
         )
-        return [Proposal(**row) for row in self._rows(query)]
+        return [Proposal(**row) for row in self.rows(query)]
 
     def ended(self, trial_ids: Sequence[str]) -> dict[str, Ended]:
         """The outcomes of those of the trials that have one."""
@@ -211,20 +212,20 @@ class Reader:
         query = select(table).where(table.c.trial_id.in_(trial_ids))
         return {
             row["trial_id"]: Ended(outcome=_outcome(row), sweep_id=row["sweep_id"])
-            for row in self._rows(query)
+            for row in self.rows(query)
         }
 
     def claimant(self, trial_id: str) -> str | None:
         """The driver that has claimed the trial, if one has."""
         table = schema.claims
-        rows = self._rows(select(table.c.owner).where(table.c.trial_id == trial_id))
+        rows = self.rows(select(table.c.owner).where(table.c.trial_id == trial_id))
         return rows[0]["owner"] if rows else None
 
     def trial(self, prefix: str) -> Trial:
         """The trial whose id begins so; raise UnknownName for none, InputError for several."""
         table = schema.trials
         query = select(table.c.document).where(table.c.id.startswith(prefix, autoescape=True))
-        found = self._rows(query.limit(2))
+        found = self.rows(query.limit(2))
         if not found:
             raise UnknownName(f"no trial's id begins with {prefix!r}; `bitsweep show SWEEP` lists")
         if len(found) > 1:
@@ -241,7 +242,7 @@ class Reader:
             .order_by(sweeps.c.updated_at.desc())
             .limit(1)
         )
-        return str(self._rows(query)[0]["name"])
+        return str(self.rows(query)[0]["name"])
 
     def trial_seconds(self, *, method: str, data: str, epochs: int) -> float | None:
         """The median training time of finished trials of this kind; None if there is none."""
@@ -256,7 +257,7 @@ class Reader:
             .select_from(joined)
             .where(alike & (trials.c.epochs == epochs) & (outcomes.c.status == "finished"))
         )
-        seconds = [row["seconds"] for row in self._rows(query)]
+        seconds = [row["seconds"] for row in self.rows(query)]
         return median(seconds) if seconds else None
 
     def scores(self, trial_id: str, *, split: str | None = None) -> list[Score]:
@@ -286,7 +287,7 @@ class Reader:
         )
         if split is not None:
             query = query.where(table.c.split == split)
-        return [Score(**row) for row in self._rows(query)]
+        return [Score(**row) for row in self.rows(query)]
 
     def results(self, sweep: str, *, where: Mapping[str, str] | None = None) -> list[ResultRow]:
         """What the trials of one sweep measured at their last epoch, filtered by equal columns."""
@@ -327,7 +328,7 @@ class Reader:
             .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
             .order_by(members.c.id)
         )
-        return [TrialRow(**row) for row in self._rows(query)]
+        return [TrialRow(**row) for row in self.rows(query)]
 
     def provenance(self, trial_id: str) -> list[dict[str, Any]]:
         """The attempts of a trial with code, packages and machine."""
@@ -346,7 +347,7 @@ class Reader:
             .where(attempts.c.trial_id == trial_id)
             .order_by(attempts.c.id)
         )
-        return self._rows(query)
+        return self.rows(query)
 
     def query(self, sql: str, *, limit: int = 10_000) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run a statement of the user's; raise StoreError with the database's own words."""

@@ -1,0 +1,263 @@
+"""The figures of a sweep as data: cost against accuracy, learning curves, bits per layer.
+
+A front is chosen on validation and drawn on test; seeds are shown beside their mean.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean
+
+from bitsweep.analysis.chart import (
+    FULL_PRECISION_COLOUR,
+    Chart,
+    Curves,
+    Heat,
+    Series,
+    Style,
+    arm_looks,
+)
+from bitsweep.analysis.pareto import Point, front, hypervolume
+from bitsweep.analysis.render import CONVENTIONS, engineering
+from bitsweep.analysis.table import FULL_PRECISION, Cell, Table, ordered, sweep_table
+from bitsweep.errors import InputError
+from bitsweep.store.history import CurvePoint, LayerWidth, curve_points, layer_widths
+from bitsweep.store.reader import Reader
+
+_FRONT = Style(colour="#9a9a9a", marker=None)
+# Points of accuracy: where cells lie further apart, a second panel enlarges the upper part.
+_WIDE, _ENLARGED = 30.0, 12.0
+
+
+def pareto_chart(reader: Reader, sweep_name: str) -> Chart:
+    """Accuracy on test against BitOps, with the front that validation chose.
+
+    Raises InputError where the sweep has no finished trial. Full precision stands as a level.
+    """
+    table = sweep_table(reader, sweep_name)
+    validation = sweep_table(reader, sweep_name, split="validation")
+    shown = [cell for cell in table.cells.values() if cell.allocation != FULL_PRECISION]
+    if not shown:
+        raise InputError(f"{sweep_name} has no finished trial to plot")
+    chosen = chosen_on_validation(table, validation)
+    series = [*_references(table, shown), _staircase(chosen, shown), *_arm_series(table, shown)]
+    panel = Curves(
+        title="",
+        x_label="BitOps per image",
+        y_label=f"top-1 accuracy on {table.split} (%)",
+        series=tuple(one for one in series if one.x),
+        x_scale="log2",
+    )
+    panels = (panel, *_enlarged(panel, shown))
+    return Chart(title=table.sweep, panels=panels, note=_pareto_note(table, shown, chosen))
+
+
+def _enlarged(panel: Curves, shown: Sequence[Cell]) -> list[Curves]:
+    """The upper part once more, where a few low cells would flatten it."""
+    best = max(cell.mean for cell in shown)
+    if min(cell.mean for cell in shown) > best - _WIDE:
+        return []
+    low = best - _ENLARGED
+    below = sum(cell.mean < low for cell in shown)
+    return [replace(panel, title=f"upper part ({below} below)", y_low=low)]
+
+
+def chosen_on_validation(table: Table, validation: Table) -> list[Cell]:
+    """The cells that are on the front on validation, as they came out on what is reported."""
+    points = {
+        key: Point(cost=cell.bitops, accuracy=cell.mean)
+        for key, cell in validation.cells.items()
+        if key[1] != FULL_PRECISION and key in table.cells
+    }
+    best = set(front(points.values()))
+    chosen = [table.cells[key] for key, point in points.items() if point in best]
+    return sorted(chosen, key=lambda cell: (cell.bitops, cell.mean))
+
+
+def _references(table: Table, shown: Sequence[Cell]) -> list[Series]:
+    """Full precision as a level over the costs shown: its own cost would flatten all others."""
+    costs = [cell.bitops for cell in shown]
+    style = Style(colour=FULL_PRECISION_COLOUR, marker=None, dash="dotted")
+    return [
+        Series(
+            name=f"{cell.arm} ({engineering(cell.bitops)})",
+            x=(min(costs), max(costs)),
+            y=(cell.mean, cell.mean),
+            style=style,
+        )
+        for cell in table.cells.values()
+        if cell.allocation == FULL_PRECISION
+    ]
+
+
+def _staircase(chosen: Sequence[Cell], shown: Sequence[Cell]) -> Series:
+    """What is had for at most so many BitOps, up to the highest cost shown."""
+    end = max(cell.bitops for cell in shown)
+    return Series(
+        name="front chosen on validation",
+        x=(*(cell.bitops for cell in chosen), end),
+        y=(*(cell.mean for cell in chosen), *(cell.mean for cell in chosen[-1:])),
+        style=_FRONT,
+        is_staircase=True,
+    )
+
+
+def _arm_series(table: Table, shown: Sequence[Cell]) -> list[Series]:
+    looks = arm_looks(_arms(table))
+    series = []
+    for arm in table.arms:
+        mine = sorted((cell for cell in shown if cell.arm == arm), key=lambda cell: cell.bitops)
+        if mine:
+            series.append(
+                Series(
+                    name=arm,
+                    x=tuple(cell.bitops for cell in mine),
+                    y=tuple(cell.mean for cell in mine),
+                    style=replace(looks[arm], has_line=False),
+                    spread=tuple(cell.sd for cell in mine),
+                )
+            )
+    return series
+
+
+def _arms(table: Table) -> list[tuple[str, str]]:
+    methods = {cell.arm: cell.method for cell in table.cells.values()}
+    return [(arm, methods.get(arm, arm)) for arm in table.arms]
+
+
+def _pareto_note(table: Table, shown: Sequence[Cell], chosen: Sequence[Cell]) -> str:
+    limit = max(cell.bitops for cell in shown)
+    points = [Point(cost=cell.bitops / limit, accuracy=cell.mean) for cell in chosen]
+    volume = hypervolume(points, cost_limit=1.0, accuracy_floor=0.0)
+    return (
+        f"BitOps: {CONVENTIONS[table.convention]}. Bars: sample sd over seeds (n in the table). "
+        f"Hypervolume of the front {volume:.3f} (reference: {engineering(limit)} as 1, and 0 %)."
+    )
+
+
+def learning_chart(reader: Reader, sweep_name: str) -> Chart:
+    """Validation accuracy by epoch, a panel per bit-width: arms as means, seeds as thin lines.
+
+    Confirmed configurations where there are any, else the search. InputError for no measurement.
+    """
+    table = sweep_table(reader, sweep_name)
+    sweep_id = reader.sweep(sweep_name).id
+    found = curve_points(reader, sweep_id, split="validation")
+    points = [one for one in found if one.stage == table.stage]
+    once = _measured_once(points)
+    points = [one for one in points if one.arm not in once]
+    if not points:
+        raise InputError(f"{sweep_name} has no trial that was measured more than once")
+    looks = arm_looks([(arm.name, arm.method) for arm in reader.arms(sweep_id)])
+    allocations = ordered({one.allocation for one in points})
+    if len(allocations) > 1:  # full precision is drawn into the panels of the others
+        allocations = tuple(one for one in allocations if one != FULL_PRECISION)
+    panels = [
+        Curves(
+            title=allocation,
+            x_label="epoch",
+            y_label="top-1 on validation (%)",
+            series=tuple(_learning_at(points, allocation, looks)),
+        )
+        for allocation in allocations
+    ]
+    kind = "confirmed trials" if table.stage == "confirm" else "trials of the search"
+    note = f"Thin: single seeds; thick: their mean at epochs that all of them reached; {kind}."
+    if once:
+        note += f" Measured but once, not drawn: {', '.join(sorted(once))}."
+    return Chart(title=table.sweep, panels=tuple(panels), note=note)
+
+
+def _measured_once(points: Sequence[CurvePoint]) -> set[str]:
+    """Arms without a curve, such as rounding after training."""
+    epochs: dict[str, set[int]] = {}
+    for one in points:
+        epochs.setdefault(one.arm, set()).add(one.epoch)
+    return {arm for arm, seen in epochs.items() if len(seen) == 1}
+
+
+def _learning_at(
+    points: Sequence[CurvePoint], allocation: str, looks: Mapping[str, Style]
+) -> list[Series]:
+    """The curves of one panel, arm by arm in the order of the sweep."""
+    return [
+        series
+        for arm, look in looks.items()
+        for series in _learning(
+            [
+                one
+                for one in points
+                if one.arm == arm and one.allocation in (allocation, FULL_PRECISION)
+            ],
+            arm,
+            look,
+        )
+    ]
+
+
+def _learning(points: Sequence[CurvePoint], arm: str, look: Style) -> list[Series]:
+    """A thin line per trial and the mean over them; one trial alone is its own mean."""
+    by_trial: dict[str, dict[int, float]] = {}
+    for one in points:
+        by_trial.setdefault(one.trial_id, {})[one.epoch] = one.top1_percent
+    if not by_trial:
+        return []
+    common = sorted(set.intersection(*(set(curve) for curve in by_trial.values())))
+    thin = replace(look, is_thin=True, marker=None)
+    single = [
+        Series(name=None, x=tuple(curve), y=tuple(curve.values()), style=thin)
+        for curve in by_trial.values()
+        if len(by_trial) > 1
+    ]
+    means = tuple(fmean(curve[epoch] for curve in by_trial.values()) for epoch in common)
+    return [*single, Series(name=arm, x=tuple(map(float, common)), y=means, style=look)]
+
+
+def layers_chart(reader: Reader, sweep_name: str) -> Chart:
+    """Weight bits per layer at the last epoch, a panel per arm: layers down, allocations across.
+
+    Means over seeds; a policy's bits are weighted by its shares. InputError for no measurement.
+    """
+    sweep = reader.sweep(sweep_name)
+    arms = {
+        row.trial_id: row.arm
+        for row in reader.trial_rows(sweep.id)
+        if row.stage == "confirm" and row.arm and row.status == "finished"
+    }
+    widths = _newest([one for one in layer_widths(reader, sweep.id) if one.trial_id in arms])
+    panels = []
+    for arm in dict.fromkeys(arms.values()):
+        mine = [one for one in widths if arms[one.trial_id] == arm]
+        if mine:
+            panels.append(_heat(arm, mine))
+    if not panels:
+        raise InputError(f"{sweep_name} has no confirmed trial to plot")
+    note = "Factors of the BitOps: weight bits, with branches counted; means over seeds."
+    return Chart(title=sweep.name, panels=tuple(panels), note=note)
+
+
+def _newest(widths: Sequence[LayerWidth]) -> list[LayerWidth]:
+    last: dict[str, int] = {}
+    for one in widths:
+        last[one.trial_id] = max(one.epoch, last.get(one.trial_id, 0))
+    return [one for one in widths if one.epoch == last[one.trial_id]]
+
+
+def _heat(arm: str, widths: Sequence[LayerWidth]) -> Heat:
+    rows = sorted({(one.layer, one.name) for one in widths})
+    columns = ordered({one.allocation for one in widths})
+    found: dict[tuple[int, str], list[float]] = {}
+    for one in widths:
+        found.setdefault((one.layer, one.allocation), []).append(one.weight_bits)
+    values = tuple(
+        tuple(
+            fmean(found[layer, column]) if (layer, column) in found else None for column in columns
+        )
+        for layer, _ in rows
+    )
+    return Heat(
+        title=arm,
+        rows=tuple(name for _, name in rows),
+        columns=columns,
+        values=values,
+        label="weight bits",
+    )

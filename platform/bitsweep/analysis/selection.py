@@ -1,0 +1,115 @@
+"""A table narrowed to some bit-widths, set against one arm or beside published numbers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from bitsweep.analysis.equivalence import DEFAULT_MARGIN, tost
+from bitsweep.analysis.paired import paired
+from bitsweep.analysis.published import beside
+from bitsweep.analysis.table import FULL_PRECISION, Cell, Difference, Table
+from bitsweep.errors import UnknownName, nearest
+from bitsweep.store.history import Setting
+
+Mark = Literal["best", "second"]
+
+
+def narrowed(table: Table, at: Sequence[str]) -> Table:
+    """The table at these allocations alone; raise UnknownName for one that it does not have.
+
+    Adjusted p-values stay those of the whole family: looking at less claims no less.
+    """
+    for label in at:
+        if label not in table.allocations:
+            known = ", ".join(table.allocations) or "none yet"
+            hint = nearest(label, table.allocations)
+            raise UnknownName(f"{table.sweep} has nothing at {label!r}{hint}; it has: {known}")
+    kept = tuple(label for label in table.allocations if label in at)
+    return replace(
+        table,
+        allocations=kept,
+        cells={key: cell for key, cell in table.cells.items() if key[1] in kept},
+        comparisons=tuple(one for one in table.comparisons if one.at in kept),
+    )
+
+
+def against(table: Table, name: str, *, margin: float = DEFAULT_MARGIN) -> Table:
+    """The table with each arm's paired differences to one arm; raise UnknownName for no arm.
+
+    An arm that has full precision alone is the other side at every bit-width.
+    """
+    if name not in table.arms:
+        known = ", ".join(table.arms)
+        raise UnknownName(f"{table.sweep} has no arm {name!r}{nearest(name, table.arms)}: {known}")
+    found = [
+        _difference(cell, reference, margin)
+        for allocation in table.allocations
+        for arm in table.arms
+        if arm != name
+        and (cell := table.cells.get((arm, allocation))) is not None
+        and (reference := _reference(table.cells, name, allocation)) is not None
+        and set(cell.correct_by_seed) & set(reference.correct_by_seed)
+    ]
+    return replace(table, differences=tuple(found))
+
+
+def _reference(cells: Mapping[tuple[str, str], Cell], arm: str, at: str) -> Cell | None:
+    own = [allocation for name, allocation in cells if name == arm]
+    return cells.get((arm, FULL_PRECISION if own == [FULL_PRECISION] else at))
+
+
+def _difference(cell: Cell, reference: Cell, margin: float) -> Difference:
+    seeds = sorted(set(cell.correct_by_seed) & set(reference.correct_by_seed))
+    counts = [cell.correct_by_seed[seed] - reference.correct_by_seed[seed] for seed in seeds]
+    return Difference(
+        arm=cell.arm,
+        against=reference.arm,
+        at=cell.allocation,
+        result=paired(counts, total=cell.total),
+        equivalence=tost([100.0 * count / cell.total for count in counts], margin=margin),
+    )
+
+
+def with_published(table: Table, settings: Sequence[Setting]) -> Table:
+    """The table with the papers' numbers for its data and model at its bits.
+
+    Other epochs, augmentation and ends are the rule: the note says what ours were.
+    """
+    pairs = dict.fromkeys((one.data, one.model) for one in settings)
+    found = [
+        row
+        for data, model in pairs
+        for row in beside(data=data, model=model, bits=table.allocations)
+    ]
+    epochs = sorted({one.epochs for one in settings})
+    ours = ", ".join(f"{model} on {data}" for data, model in pairs)
+    note = f"Ours: {ours}, trained for {' or '.join(map(str, epochs))} epochs; "
+    note += (
+        "papers' rows are printed numbers of their own settings, never averaged with ours."
+        if found
+        else "no paper's number agrees in model, data and bits."
+    )
+    return replace(table, published=tuple(found), footnotes=(*table.footnotes, note))
+
+
+def marks(table: Table) -> dict[tuple[str, str], Mark]:
+    """`best` and `second` among the arms of each allocation, by mean; a lone arm bears no mark.
+
+    Equal means share a mark, and two that share `best` leave no second.
+    """
+    marked: dict[tuple[str, str], Mark] = {}
+    for allocation in table.allocations:
+        cells = {arm: table.cells[arm, allocation].mean for arm in _arms_at(table, allocation)}
+        ranked = sorted(cells.values(), reverse=True)
+        if len(ranked) < 2:
+            continue
+        for arm, mean in cells.items():
+            if mean == ranked[0]:
+                marked[arm, allocation] = "best"
+            elif mean == ranked[1]:
+                marked[arm, allocation] = "second"
+    return marked
+
+
+def _arms_at(table: Table, allocation: str) -> Iterable[str]:
+    return (arm for arm in table.arms if (arm, allocation) in table.cells)

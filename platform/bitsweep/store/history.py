@@ -1,0 +1,198 @@
+"""What the trials of a sweep did over time, layer by layer and parameter by parameter.
+
+The table asks for last epochs alone; figures ask here for the rest.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from bitsweep.space import Value
+from bitsweep.store import schema
+from bitsweep.store.reader import Reader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """A measurement of a trial of a current arm, at any epoch."""
+
+    arm: str
+    method: str
+    stage: str
+    configuration_id: int | None
+    trial_id: str
+    seed: int
+    split: str
+    allocation: str
+    epoch: int
+    correct: int
+    total: int
+
+    @property
+    def top1_percent(self) -> float:
+        """Top-1 in percent."""
+        return 100.0 * self.correct / self.total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWidth:
+    """The mean weight and activation bits of one layer over the shares of one measurement."""
+
+    trial_id: str
+    epoch: int
+    allocation: str
+    layer: int
+    name: str
+    weight_bits: float
+    activation_bits: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """A finished search trial: the resolved parameters and where they led on validation."""
+
+    arm: str
+    configuration_id: int | None
+    trial_id: str
+    allocation: str
+    parameters: Mapping[str, Value]
+    top1_percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What the trials of a sweep's current arms share or differ in."""
+
+    data: str
+    model: str
+    epochs: int
+
+
+_MEMBERS = schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
+
+
+def curve_points(reader: Reader, sweep_id: int, *, split: str) -> list[CurvePoint]:
+    """What the current arms measured on a split, epoch by epoch; regressions have no points."""
+    members, arms, trials = schema.memberships, schema.arms, schema.trials
+    table, allocations = schema.measurements, schema.allocations
+    joined = (
+        _MEMBERS.join(trials, trials.c.id == members.c.trial_id)
+        .join(table, table.c.trial_id == trials.c.id)
+        .join(allocations, allocations.c.id == table.c.allocation_id)
+    )
+    query = (
+        select(
+            arms.c.name.label("arm"),
+            trials.c.method,
+            members.c.stage,
+            members.c.configuration_id,
+            trials.c.id.label("trial_id"),
+            trials.c.seed,
+            table.c.split,
+            allocations.c.label.label("allocation"),
+            table.c.epoch,
+            table.c.correct,
+            table.c.total,
+        )
+        .distinct()
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
+        .where((table.c.split == split) & table.c.correct.is_not(None))
+        .order_by(arms.c.name, allocations.c.label, trials.c.seed, trials.c.id, table.c.epoch)
+    )
+    return [CurvePoint(**row) for row in reader.rows(query)]
+
+
+def layer_widths(reader: Reader, sweep_id: int) -> list[LayerWidth]:
+    """Bits per layer of every confirmed measurement on test, epoch by epoch."""
+    members, arms, table = schema.memberships, schema.arms, schema.measurements
+    allocations, bits, layers = schema.allocations, schema.layer_bits, schema.layers
+    same_layer = (layers.c.model_id == allocations.c.model_id) & (layers.c.layer == bits.c.layer)
+    joined = (
+        _MEMBERS.join(table, table.c.trial_id == members.c.trial_id)
+        .join(allocations, allocations.c.id == table.c.allocation_id)
+        .join(bits, bits.c.allocation_id == allocations.c.id)
+        .join(layers, same_layer)
+    )
+    keys = (table.c.trial_id, table.c.epoch, allocations.c.label, layers.c.layer, layers.c.name)
+    pieces = (
+        select(
+            *keys,
+            bits.c.variant,
+            (bits.c.weight_bits * bits.c.share).label("weight_part"),
+            (bits.c.activation_bits * bits.c.share).label("activation_part"),
+        )
+        .distinct()
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
+        .where((members.c.stage == "confirm") & (table.c.split == "test"))
+        .subquery()
+    )
+    group = (pieces.c.trial_id, pieces.c.epoch, pieces.c.label, pieces.c.layer, pieces.c.name)
+    query = (
+        select(
+            pieces.c.trial_id,
+            pieces.c.epoch,
+            pieces.c.label.label("allocation"),
+            pieces.c.layer,
+            pieces.c.name,
+            func.sum(pieces.c.weight_part).label("weight_bits"),
+            func.sum(pieces.c.activation_part).label("activation_bits"),
+        )
+        .group_by(*group)
+        .order_by(pieces.c.trial_id, pieces.c.label, pieces.c.epoch, pieces.c.layer)
+    )
+    return [LayerWidth(**row) for row in reader.rows(query)]
+
+
+def searched(reader: Reader, sweep_id: int) -> list[Searched]:
+    """The finished trials of the search with their configuration, at their last epoch."""
+    members, arms, configurations = schema.memberships, schema.arms, schema.configurations
+    trials, table, allocations = schema.trials, schema.measurements, schema.allocations
+    outcomes = schema.outcomes
+    last = (table.c.trial_id == trials.c.id) & (table.c.epoch == trials.c.last_epoch)
+    joined = (
+        _MEMBERS.join(configurations, configurations.c.id == members.c.configuration_id)
+        .join(trials, trials.c.id == members.c.trial_id)
+        .join(outcomes, outcomes.c.trial_id == trials.c.id)
+        .join(table, last)
+        .join(allocations, allocations.c.id == table.c.allocation_id)
+    )
+    query = (
+        select(
+            arms.c.name.label("arm"),
+            configurations.c.id.label("configuration_id"),
+            trials.c.id.label("trial_id"),
+            allocations.c.label.label("allocation"),
+            configurations.c.parameters,
+            (100.0 * table.c.correct / table.c.total).label("top1_percent"),
+        )
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
+        .where((members.c.stage == "search") & (table.c.split == "validation"))
+        .where((outcomes.c.status == "finished") & table.c.correct.is_not(None))
+        .order_by(arms.c.position, configurations.c.id, allocations.c.label)
+    )
+    return [Searched(**row) for row in reader.rows(query)]
+
+
+def settings(reader: Reader, sweep_id: int) -> list[Setting]:
+    """Data, model and epochs of the trials of a sweep's current arms, each once."""
+    members, arms, trials, models = (
+        schema.memberships,
+        schema.arms,
+        schema.trials,
+        schema.models,
+    )
+    joined = _MEMBERS.join(trials, trials.c.id == members.c.trial_id).join(
+        models, models.c.id == trials.c.model_id
+    )
+    query = (
+        select(trials.c.data, models.c.name.label("model"), trials.c.epochs)
+        .distinct()
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
+        .order_by(trials.c.data, models.c.name, trials.c.epochs)
+    )
+    return [Setting(**row) for row in reader.rows(query)]

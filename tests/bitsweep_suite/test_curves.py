@@ -1,0 +1,138 @@
+"""Figures: chosen on validation, drawn on test, in lasting colours, with embedded fonts."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.bitsweep_suite.tables import cell, table
+from tests.bitsweep_suite.toys import FIXED, SEARCHED, STARTED, acting, run_toy, toy_sweep
+
+from bitsweep.analysis.chart import _METHODS, Bars, Curves, Heat, arm_looks, method_look
+from bitsweep.analysis.curves import chosen_on_validation
+from bitsweep.errors import InputError
+from bitsweep.figures.draw import Kind, sweep_chart, write_chart
+from bitsweep.store.database import open_to_read
+from bitsweep.store.reader import Reader
+from bitsweep.sweep import Arm, Search
+
+KINDS: tuple[Kind, ...] = ("pareto", "curves", "layers", "importance")
+WHOLE = Arm(name="whole", method="toy_fp32")
+
+
+def reading(folder: Path) -> Reader:
+    """A reader of the folder's store."""
+    return Reader(open_to_read(str(folder / "store.db")))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the store of a finished sweep with enough configurations; tests only read."""
+    folder = tmp_path_factory.mktemp("made")
+    search = Search(configurations_per_arm=6)
+    run_toy(toy_sweep(WHOLE, SEARCHED, FIXED, task=STARTED, search=search), folder)
+    return folder
+
+
+def test_the_front_is_chosen_on_validation_and_told_as_it_came_out_on_test() -> None:
+    validation = table(cell("a", "w2a2", (900,)), cell("b", "w2a2", (800,)), split="validation")
+    test = table(cell("a", "w2a2", (700,)), cell("b", "w2a2", (750,)))
+
+    assert [(one.arm, one.mean) for one in chosen_on_validation(test, validation)] == [("a", 70.0)]
+
+
+def test_every_method_of_ours_has_a_look_of_its_own() -> None:
+    looks = [method_look(method) for method in ("fp32", *_METHODS)]
+
+    assert len(set(looks)) == len(looks) == 15
+
+
+def test_a_method_looks_the_same_in_every_sweep() -> None:
+    few = arm_looks([("x", "lsq")])
+    many = arm_looks([("a", "ptq"), ("y", "lsq"), ("z", "lsq")])
+
+    assert few["x"] == many["y"]
+    assert many["z"] == replace(many["y"], dash="dashed")
+
+
+def test_learning_curves_have_a_panel_per_bits_and_a_thin_line_per_seed(made: Path) -> None:
+    chart = sweep_chart(reading(made), "toy", "curves")
+    panels = [one for one in chart.panels if isinstance(one, Curves)]
+
+    assert [panel.title for panel in panels] == ["w2a2", "w3a3"]
+    for panel in panels:
+        names = [series.name for series in panel.series if not series.style.is_thin]
+        thin = [series for series in panel.series if series.style.is_thin]
+        assert names == ["whole", "a", "fixed"] and len(thin) == 2 * len(names)
+
+
+def test_full_precision_is_a_level_and_does_not_stretch_the_axis_of_costs(made: Path) -> None:
+    (panel, *_) = sweep_chart(reading(made), "toy", "pareto").panels
+    assert isinstance(panel, Curves)
+    level = next(one for one in panel.series if one.name and one.name.startswith("whole"))
+    others = [x for one in panel.series if one is not level for x in one.x]
+
+    assert level.x == (min(others), max(others)) and len(set(level.y)) == 1
+
+
+def test_bits_per_layer_are_those_of_each_allocation(made: Path) -> None:
+    panels = {one.title: one for one in sweep_chart(reading(made), "toy", "layers").panels}
+    heat = panels["fixed"]
+
+    assert isinstance(heat, Heat)
+    assert heat.columns == ("w2a2", "w3a3")
+    assert all(row == (2.0, 3.0) for row in heat.values)
+
+
+def test_the_importance_of_the_only_parameter_is_nearly_all(made: Path) -> None:
+    (panel,) = sweep_chart(reading(made), "toy", "importance").panels
+
+    assert isinstance(panel, Bars)
+    assert panel.names == ("x",)
+    assert panel.values[0] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_drawn_in_each_form(kind: Kind, made: Path, tmp_path: Path) -> None:
+    chart = sweep_chart(reading(made), "toy", kind)
+    begins = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "html": b"<!doctype html>"}
+    for suffix in begins:
+        write_chart(chart, tmp_path / f"figure.{suffix}")
+
+    assert {
+        suffix: (tmp_path / f"figure.{suffix}").read_bytes()[: len(start)]
+        for suffix, start in begins.items()
+    } == begins
+
+
+def test_fonts_are_embedded_and_the_file_is_the_same_each_time(made: Path, tmp_path: Path) -> None:
+    chart = sweep_chart(reading(made), "toy", "pareto")
+    for name in ("one.pdf", "two.pdf", "one.svg", "two.svg"):
+        write_chart(chart, tmp_path / name)
+    pdf = (tmp_path / "one.pdf").read_bytes()
+
+    assert b"/FontFile2" in pdf and b"/Type3" not in pdf
+    assert pdf == (tmp_path / "two.pdf").read_bytes()
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_a_page_needs_no_network(made: Path, tmp_path: Path) -> None:
+    write_chart(sweep_chart(reading(made), "toy", "pareto"), tmp_path / "a.html")
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+
+    assert re.findall(r"<(?:script|link)[^>]+(?:src|href)=", page) == []
+
+
+def test_a_file_of_no_known_form_is_refused(made: Path, tmp_path: Path) -> None:
+    chart = sweep_chart(reading(made), "toy", "pareto")
+
+    with pytest.raises(InputError, match=r"ends in \.png, \.svg, \.pdf, \.html"):
+        write_chart(chart, tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sweep_in_which_all_failed_has_nothing_to_draw(kind: Kind, tmp_path: Path) -> None:
+    run_toy(toy_sweep(acting("raise")), tmp_path)
+
+    with pytest.raises(InputError, match=r"toy"):
+        sweep_chart(reading(tmp_path), "toy", kind)
