@@ -1,6 +1,7 @@
 """The methods there are, by name; what they declare without torch stands in `declared`."""
 
 from bitsweep.errors import UnknownName, nearest
+from bitsweep_trainers.methods.abn import ABN
 from bitsweep_trainers.methods.adabits import ADABITS
 from bitsweep_trainers.methods.alq import ALQ
 from bitsweep_trainers.methods.any_precision import ANY_PRECISION
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
     "any_precision": ANY_PRECISION,
     "bit_mixer": BIT_MIXER,
     "mbquant": MBQUANT,
+    "abn": ABN,
 }
 
 

@@ -2,6 +2,7 @@
 
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared import (
+    abn,
     adabits,
     alq,
     any_precision,
@@ -31,5 +32,6 @@ METHODS: dict[str, MethodDeclaration] = {
     "any_precision": any_precision.DECLARATION,
     "bit_mixer": bit_mixer.DECLARATION,
     "mbquant": mbquant.MBQUANT,
+    "abn": abn.DECLARATION,
 }
 LOOP_NUMERICS = 1

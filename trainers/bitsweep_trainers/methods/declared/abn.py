@@ -1,0 +1,248 @@
+"""ABN (arXiv 2204.09992): one super-network whose layers run at any of the widths."""
+
+from collections.abc import Sequence
+
+from bitsweep.bits import FULL_PRECISION_BITS, Bits
+from bitsweep.cost import Layer, LayerBits
+from bitsweep.space import Parameter, Parameters
+from bitsweep.trainer import MethodDeclaration
+from bitsweep_trainers.methods.declared.common import (
+    CHOSEN,
+    END_BITS,
+    learning_rate,
+    weight_decay,
+)
+from bitsweep_trainers.methods.declared.shared_weights import END_SCALARS, equal_bits_only
+
+PAPER = "arXiv 2204.09992"
+GROUP = "later code of the same group (CVPR 2024)"
+WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
+SHORTCUT = "shortcut"
+INERT_ALONE = (
+    "weight_source",
+    "norms",
+    "random_networks",
+    "minimum_network",
+    "tilt",
+    "uniform_share",
+    "rising_share",
+    "teacher",
+    "distillation_weight",
+)
+
+
+def decisions_of(paths: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Which layers, by index, share one choice of bits: a projection and its block's first layer.
+
+    Both read the same tensor, which is quantized once.
+
+    >>> decisions_of(["0.conv1", "0.conv2", "0.shortcut.conv", "1.conv1"])
+    ((0, 2), (1,), (3,))
+    """
+    groups: dict[int, list[int]] = {}
+    for index, path in enumerate(paths):
+        block, _, _ = path.partition(f".{SHORTCUT}.")
+        in_block = [one for one in range(index) if paths[one].startswith(f"{block}.")]
+        first = in_block[0] if block != path and in_block else index
+        groups.setdefault(first, []).append(index)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def body_of(layers: Sequence[Layer]) -> list[Layer]:
+    """The layers whose bits are chosen, in order."""
+    return [one for one in layers if one.place == "body"]
+
+
+def allocation_layer_bits(
+    layers: Sequence[Layer],
+    body_bits: Sequence[tuple[float, float]],
+    parameters: Parameters,
+    all_bits: tuple[Bits, ...],
+) -> tuple[LayerBits, ...]:
+    """The network with these (weight, activation) bits in its body layers; 8-bit ends.
+
+    Latent weights are stored in floating point, as no width is derived from another; nested ones
+    at the largest width. A batch norm and an input's step for each width.
+    """
+    count = len(all_bits)
+    is_latent = count > 1 and parameters["weight_source"] == "latent"
+    has_norms = count > 1 and parameters["norms"] == "own"
+    remaining = iter(body_bits)
+    found = []
+    for layer in layers:
+        if layer.place != "body":
+            found.append(LayerBits(weight=END_BITS, activation=END_BITS, scalars=END_SCALARS))
+            continue
+        weight, activation = next(remaining)
+        found.append(
+            LayerBits(
+                weight=weight,
+                activation=activation,
+                stored=FULL_PRECISION_BITS if is_latent else max(all_bits).weight,
+                scalars=count + (count if is_latent else 1),
+                norm_copies=count if has_norms else 1,
+            )
+        )
+    return tuple(found)
+
+
+def _layer_bits(
+    layers: Sequence[Layer], bits: Bits, parameters: Parameters, all_bits: tuple[Bits, ...]
+) -> tuple[LayerBits, ...]:
+    """The same bits in every layer of the body."""
+    body = [(float(bits.weight), float(bits.activation))] * len(body_of(layers))
+    return allocation_layer_bits(layers, body, parameters, all_bits)
+
+
+def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
+    """One width samples nothing and has no teacher; neither has a soft loss of weight 0."""
+    canonical = dict(parameters)
+    if canonical.get("distillation_weight") == 0:
+        canonical["teacher"] = "none"
+        del canonical["distillation_weight"]
+    if len(all_bits) == 1:
+        canonical = {name: one for name, one in canonical.items() if name not in INERT_ALONE}
+    return canonical
+
+
+def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
+    """Equal bits; the first two stages of mixing fit into the training."""
+    equal_bits_only("abn", WEIGHT_BITS)(parameters, all_bits)
+    shares = [float(parameters.get(name, 0)) for name in ("uniform_share", "rising_share")]
+    if sum(shares) > 1:
+        raise ValueError(f"uniform_share and rising_share are shares of one training: {shares}")
+
+
+MIXES = {"random_networks": (1, 2, 3, 4)}
+DECLARATION = MethodDeclaration(
+    name="abn",
+    title="ABN",
+    source=PAPER,
+    serves="all",
+    weight_bits=WEIGHT_BITS,
+    numerics=1,
+    parameters=(
+        learning_rate(0.04, source=GROUP),
+        weight_decay(1e-4),
+        Parameter(
+            name="step_learning_rate_ratio",
+            kind="float",
+            low=0.0,
+            high=100.0,
+            default=0.1,
+            meaning="learning rate of the step sizes over that of the weights",
+            source=CHOSEN,
+        ),
+        Parameter(
+            name="weight_source",
+            kind="choice",
+            choices=("latent", "nested"),
+            default="latent",
+            meaning="a width quantizes the weights themselves, or cuts codes of the largest width",
+            source=CHOSEN,
+        ),
+        Parameter(
+            name="step_start",
+            kind="choice",
+            choices=("lsq", "three_sigma"),
+            default="lsq",
+            meaning="first steps of latent weights: 2 mean|w| / sqrt(Qp), or the reach of mean "
+            "-/+ 3 sd over 2^(b-1)",
+            source=f"lsq: arXiv 1902.08153; three_sigma: {GROUP}",
+            when={"weight_source": ("latent",)},
+        ),
+        Parameter(
+            name="norms",
+            kind="choice",
+            choices=("own", "shared"),
+            default="own",
+            meaning="batch norms: one for each width of the layer before it, or one for all",
+            source=GROUP,
+        ),
+        Parameter(
+            name="random_networks",
+            kind="int",
+            low=0,
+            high=4,
+            default=2,
+            meaning="layer-wise allocations drawn in each step, besides the largest width",
+            source=f"3: {GROUP}; 2 with the smallest width: {CHOSEN}",
+        ),
+        Parameter(
+            name="minimum_network",
+            kind="bool",
+            default=True,
+            meaning="each step trains the smallest width in all layers too",
+            source=CHOSEN,
+        ),
+        Parameter(
+            name="tilt",
+            kind="float",
+            low=0.0,
+            high=6.0,
+            default=3.0,
+            meaning="spread of the drawn mean bits: a layer draws b with weight exp(t b), t "
+            "uniform in -/+ this for each allocation; 0: all widths alike",
+            source=CHOSEN,
+            when=MIXES,
+        ),
+        Parameter(
+            name="uniform_share",
+            kind="float",
+            low=0.0,
+            high=1.0,
+            default=0.25,
+            meaning="first share of the training, in which drawn networks are uniform",
+            source=CHOSEN,
+            when=MIXES,
+        ),
+        Parameter(
+            name="rising_share",
+            kind="float",
+            low=0.0,
+            high=1.0,
+            default=0.35,
+            meaning="next share, in which a drawn network is layer-wise with a probability that "
+            "rises from 0 to 1; then all are",
+            source=CHOSEN,
+            when=MIXES,
+        ),
+        Parameter(
+            name="teacher",
+            kind="choice",
+            choices=("max", "ensemble", "none"),
+            default="max",
+            meaning="whose soft labels the other networks learn: the largest width's, the mean "
+            "of all that ran before in the step, nobody's",
+            source=f"max: {GROUP}; ensemble: {CHOSEN}",
+        ),
+        Parameter(
+            name="distillation_weight",
+            kind="float",
+            low=0.0,
+            high=1.0,
+            default=0.5,
+            meaning="weight of the soft labels in the loss of the other networks",
+            source=GROUP,
+            when={"teacher": ("max", "ensemble")},
+        ),
+        Parameter(
+            name="gradient_clip",
+            kind="float",
+            low=0.0,
+            high=100.0,
+            default=1.0,
+            meaning="each element of a gradient is clipped to -/+ this after all networks; 0: off",
+            source=GROUP,
+        ),
+    ),
+    layer_bits=_layer_bits,
+    canonical=_canonical,
+    check=_check,
+    summary=(
+        "One network whose body layers each run at any of the widths, chosen at run time.",
+        "Each width has its own steps and batch norms; the weights are shared.",
+        "Each step trains the largest width, the smallest and some random allocations on one",
+        "batch; the largest width teaches the others.",
+    ),
+)

@@ -1,0 +1,187 @@
+"""What a learned policy is held against, on the same frozen network (section 3.6).
+
+Static rules give one allocation, the others one per image; actions are indices of widths.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bitsweep_trainers.policy.environment import (
+    Environment,
+    Rollout,
+    given,
+    relative_costs,
+    run_batches,
+    sample_costs,
+)
+from bitsweep_trainers.supernet import tilted_weights
+
+ROLLOUT_BATCH = 250
+
+
+def run_actions(environment: Environment, images: Tensor, actions: Tensor) -> Rollout:
+    """Run normalised images at actions (N, L), or at one allocation (L,) for all."""
+    each = actions.expand(len(images), -1) if actions.ndim == 1 else actions
+    return run_batches(environment, images, lambda rows: given(each[rows]), ROLLOUT_BATCH)
+
+
+def shuffled(actions: Tensor, generator: torch.Generator) -> Tensor:
+    """The same allocations for other images: equal cost, no dependence on the image."""
+    return actions[torch.randperm(len(actions), generator=generator)]
+
+
+def matched_tilt(costs: Tensor, mean_cost: float) -> float:
+    """The t at which layers drawn by softmax(t b) cost this much on average; bisection.
+
+    costs: BitOps (L, m). A cost beyond those of -/+ 50 gives that end.
+    """
+    low, high = -50.0, 50.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        expected = float((costs @ tilted_weights(range(costs.shape[1]), middle)).sum())
+        low, high = (middle, high) if expected < mean_cost else (low, middle)
+    return (low + high) / 2
+
+
+def random_actions(
+    costs: Tensor, count: int, mean_cost: float, generator: torch.Generator
+) -> Tensor:
+    """An allocation drawn for each image, at a mean cost as given: (N, L)."""
+    p = tilted_weights(range(costs.shape[1]), matched_tilt(costs, mean_cost))
+    drawn = torch.multinomial(p, count * len(costs), replacement=True, generator=generator)
+    return drawn.view(count, len(costs))
+
+
+def greedy_path(
+    costs: Tensor, loss_of: Callable[[tuple[int, ...]], float], *, is_upward: bool
+) -> list[tuple[int, ...]]:
+    """Allocations from one extreme to the other, one step of one decision at a time.
+
+    Downwards the step of least loss gained per BitOp saved, upwards that of most loss lost per
+    BitOp spent; loss_of(allocation) is a mean over images.
+    """
+    num_decisions, num_widths = costs.shape
+    start, end, move = (0, num_widths - 1, 1) if is_upward else (num_widths - 1, 0, -1)
+    current = (start,) * num_decisions
+    path, loss = [current], loss_of(current)
+    while any(one != end for one in current):
+        moves = []
+        for t, action in enumerate(current):
+            if action == end:
+                continue
+            there = (*current[:t], action + move, *current[t + 1 :])
+            there_loss = loss_of(there)
+            saved = abs(float(costs[t, action + move] - costs[t, action]))
+            slope = (there_loss - loss) / saved
+            moves.append((slope, t, there, there_loss))
+        _, _, current, loss = min(moves)
+        path.append(current)
+    return path
+
+
+def static_path(
+    environment: Environment, images: Tensor, loss: Callable[[Tensor], float]
+) -> list[tuple[int, ...]]:
+    """All allocations that greedy search passes, downwards and upwards, each once.
+
+    loss(logits of all images) is a mean; each allocation is run once.
+    """
+    known: dict[tuple[int, ...], float] = {}
+
+    def loss_of(allocation: tuple[int, ...]) -> float:
+        if allocation not in known:
+            rollout = run_actions(environment, images, torch.tensor(allocation))
+            known[allocation] = loss(rollout.logits)
+        return known[allocation]
+
+    paths = [
+        greedy_path(environment.costs, loss_of, is_upward=is_upward) for is_upward in (False, True)
+    ]
+    return list(dict.fromkeys(one for path in paths for one in path))
+
+
+def best_static(
+    environment: Environment,
+    allocations: Sequence[tuple[int, ...]],
+    rewards: Sequence[float],
+    *,
+    price: float,
+) -> tuple[int, ...]:
+    """The allocation of the highest mean reward - lambda C / C_ref."""
+    costs = relative_costs(environment.costs)
+    values = [
+        reward - price * float(sample_costs(costs, torch.tensor([one]))[0])
+        for one, reward in zip(allocations, rewards, strict=True)
+    ]
+    return allocations[values.index(max(values))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cascade:
+    """Run the lowest width first, and the highest again where the first is not sure enough."""
+
+    threshold: float
+
+    def run(self, environment: Environment, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(logits (N, classes), which images ran twice (N,))."""
+        num_decisions, num_widths = environment.costs.shape
+        low, high = (
+            run_actions(environment, images, torch.full((num_decisions,), one)).logits
+            for one in (0, num_widths - 1)
+        )
+        is_escalated = torch.softmax(low, 1).max(1).values < self.threshold
+        return torch.where(is_escalated[:, None], high, low), is_escalated
+
+
+def cascade_cost(costs: Tensor, is_escalated: Tensor) -> float:
+    """Mean BitOps of a cascade: the first run is paid by all, the second by those who need it.
+
+    >>> costs = torch.tensor([[400.0, 1600.0], [1200.0, 4800.0]], dtype=torch.float64)
+    >>> cascade_cost(costs, torch.tensor([True, True, False, False, False]))
+    4160.0
+    """
+    again = float(is_escalated.double().mean())
+    return float(costs[:, 0].sum() + again * costs[:, -1].sum())
+
+
+def best_threshold(
+    environment: Environment, images: Tensor, labels: Tensor, *, price: float
+) -> float:
+    """The threshold of the highest accuracy - lambda C / C_ref on these images."""
+    reference = float(environment.costs[:, -1].sum())
+    values = {}
+    for step in range(21):
+        logits, is_escalated = Cascade(threshold=step / 20).run(environment, images)
+        hits = float((logits.argmax(1) == labels).double().mean())
+        cost = cascade_cost(environment.costs, is_escalated) / reference
+        values[step / 20] = hits - price * cost
+    return max(values, key=lambda one: (values[one], -one))
+
+
+def oracle_actions(
+    environment: Environment,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_draws: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Per image the cheapest right one of K random allocations, else the lowest widths: (N, L).
+
+    It reads the labels: an upper bound, never a method.
+    """
+    num_decisions, num_widths = environment.costs.shape
+    best = torch.zeros(len(images), num_decisions, dtype=torch.long)
+    best_cost = torch.full((len(images),), float("inf"), dtype=torch.float64)
+    for _ in range(num_draws):
+        t = 3 * (2 * torch.rand((), generator=generator).item() - 1)
+        p = tilted_weights(range(num_widths), t)
+        drawn = torch.multinomial(p, num_decisions, replacement=True, generator=generator)
+        is_right = run_actions(environment, images, drawn).logits.argmax(1) == labels
+        cost = float(sample_costs(environment.costs, drawn[None])[0])
+        is_better = is_right.cpu() & (cost < best_cost)
+        best[is_better], best_cost[is_better] = drawn, cost
+    return best
