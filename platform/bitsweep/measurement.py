@@ -1,12 +1,12 @@
 """Raw facts: what was counted on one split at one allocation, and one round of such counts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any, Literal, get_args
 
 from bitsweep.bits import Allocation, parse_allocation
-from bitsweep.cost import LayerBits
+from bitsweep.cost import Layer, LayerBits
 
 Split = Literal["validation", "test"]
 Allocator = Literal[
@@ -20,7 +20,8 @@ class Measurement:
     """What was counted on `total` samples of one split at one allocation: counts and sums only.
 
     `sums` holds sums over samples, "loss" among them; `layer_bits` has one entry per layer of the
-    model, in order. Percents and means are derived where tables are made.
+    model, in order. `agent` is what chose the bits of each sample, if it has a cost; its bits are
+    then the last entry. Percents and means are derived where tables are made.
     """
 
     split: Split
@@ -32,6 +33,7 @@ class Measurement:
     allocator: Allocator = "fixed"
     lambda_: float | None = None
     protocol: Protocol = "running"
+    agent: Layer | None = None
 
     def __post_init__(self) -> None:
         if self.split not in get_args(Split) or self.allocator not in get_args(Allocator):
@@ -45,6 +47,8 @@ class Measurement:
                 raise ValueError(f"the sum of {name} is not finite")
         if not self.layer_bits:
             raise ValueError("a measurement carries the bits of its layers")
+        if self.agent is not None and self.agent.place != "agent":
+            raise ValueError(f"an agent has no place in the network, got {self.agent.place}")
 
     @property
     def key(self) -> tuple[str, str, str, float | None, str]:
@@ -101,6 +105,7 @@ def _measurement_document(one: Measurement) -> dict[str, Any]:
             [b.weight, b.activation, b.stored, b.scalars, b.norm_copies, b.share]
             for b in one.layer_bits
         ],
+        "agent": None if one.agent is None else asdict(one.agent),
     }
 
 
@@ -128,4 +133,5 @@ def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
         layer_bits=tuple(
             LayerBits(**dict(zip(fields, row, strict=True))) for row in one["layer_bits"]
         ),
+        agent=None if one["agent"] is None else Layer(**one["agent"]),
     )

@@ -514,13 +514,14 @@ def test_ties_go_to_the_lowest_bits() -> None:
 
 def test_the_policy_split_is_balanced_disjoint_and_repeatable() -> None:
     data = few(train=1000)
-    remaining, (images, labels) = hold_out(data, 0.1, seeded(3))
-    again = hold_out(data, 0.1, seeded(3))[1]
+    remaining = hold_out(data, 0.1, seeded(3))
+    images, labels = remaining.held_images, remaining.held_labels
+    again = hold_out(data, 0.1, seeded(3))
     shares = [float((labels == one).sum() / (data.train_labels == one).sum()) for one in range(10)]
 
     assert len(labels) + len(remaining.train_labels) == 1000
     assert all(one == pytest.approx(0.1, abs=0.01) for one in shares)
-    assert torch.equal(images, again[0])
+    assert torch.equal(images, again.held_images)
     whole = torch.cat([remaining.train_images, images]).flatten(1).double().sum(1)
     assert torch.equal(whole.sort()[0], data.train_images.flatten(1).double().sum(1).sort()[0])
 

@@ -68,10 +68,16 @@ def measure(
 def measure_all(
     network: nn.Module, trial: Trial, data: Arrays, *, is_last: bool
 ) -> tuple[Measurement, ...]:
-    """Validation at every width of the trial; after the last epoch test too, if asked for."""
+    """Validation at every width of the trial; after the last epoch test too, if asked for.
+
+    Then also what the method measures besides.
+    """
     splits = [one for one in trial.splits if one == "validation" or is_last]
-    return tuple(
+    measured = tuple(
         measure(network, trial, data, split=split, bits=bits)
         for split in splits
         for bits in trial.bits
     )
+    if is_last:
+        measured += method_of(trial.method).finish(network, trial, data)
+    return measured

@@ -36,7 +36,8 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     make_repeatable(trial, device)
     method = method_of(trial.method)
-    data = on_device(load(trial.data), device)
+    divided = method.divide(load(trial.data), trial, loop.stream(trial.seed, "divide"))
+    data = on_device(divided, device)
     network = start_network(trial, workspace)
     network = method.convert(network, trial, loop.stream(trial.seed, "convert"))
     # Convolutions and pools run up to 1.6 times as fast with channels last on a CPU.
@@ -90,6 +91,8 @@ def on_device(data: Arrays, device: torch.device) -> Arrays:
         validation_labels=data.validation_labels.to(device),
         test_images=data.test_images.to(device),
         test_labels=data.test_labels.to(device),
+        held_images=data.held_images.to(device),
+        held_labels=data.held_labels.to(device),
     )
 
 

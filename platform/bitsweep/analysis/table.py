@@ -106,7 +106,14 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
 def _cells(
     arms: Sequence[ArmRow], rows: Sequence[ResultRow], *, stage: str, split: str
 ) -> dict[tuple[str, str], Cell]:
-    kept = [row for row in rows if row.stage == stage and row.status == "finished"]
+    # An oracle reads the labels: an upper bound, which no table shows as a method.
+    kept = [
+        row
+        for row in rows
+        if row.stage == stage
+        and row.status == "finished"
+        and not row.allocation.startswith("policy:oracle")
+    ]
     cells = {}
     for arm in arms:
         mine = [row for row in kept if row.arm == arm.name and row.correct is not None]
@@ -142,9 +149,9 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow]) -> Cell:
         mean=fmean(percents),
         sd=stdev(percents) if len(percents) > 1 else None,
         n=len(percents),
-        bitops=first.bitops,
+        bitops=fmean(row.bitops for row in rows),
         size_bits=first.size_bits,
-        mean_weight_bits=first.mean_weight_bits,
+        mean_weight_bits=fmean(row.mean_weight_bits for row in rows),
         correct_by_seed={row.seed: row.correct or 0 for row in rows},
         total=first.total,
     )

@@ -56,6 +56,8 @@ def measurement_row(
 ) -> dict[str, Any]:
     """A row of `measurements` with its costs, without the allocation's id."""
     sums = {name: float(value) for name, value in sorted(one.sums.items())}
+    if one.agent is not None:
+        layers = (*layers, one.agent)
     row = {
         "trial_id": trial_id,
         "epoch": epoch,

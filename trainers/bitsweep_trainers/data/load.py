@@ -1,6 +1,6 @@
 """A data set split into tensors, ready for the device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ class Arrays:
     """Images uint8 (N, C, H, W), labels int64 (N,), on the CPU.
 
     mean, std: per channel over the training images / 255, those of the validation left out.
+    held_images, held_labels: training images that a method keeps from its network; often none.
     """
 
     train_images: Tensor
@@ -28,6 +29,8 @@ class Arrays:
     test_labels: Tensor
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    held_images: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
+    held_labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 def load(name: str, folder: Path | None = None) -> Arrays:

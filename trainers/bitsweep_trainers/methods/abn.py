@@ -7,11 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitsweep.measurement import Measurement
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.layers import float_groups, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.bit_mixer import Progress, nested_steps
+from bitsweep_trainers.policy.measured import policy_measurements
+from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.supernet import (
     accumulate,
     decision_layers,
@@ -40,8 +44,23 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
 
 def num_steps_of(trial: Trial) -> int:
     """Steps of a whole training: epochs times whole batches."""
-    num_images = DATA_SETS[trial.data].sizes["train"]
+    num_images = round((1 - held_share(trial)) * DATA_SETS[trial.data].sizes["train"])
     return max(1, trial.epochs * max(1, num_images // trial.batch_size))
+
+
+def held_share(trial: Trial) -> float:
+    """The share of the training images that is kept for the policy."""
+    is_off = trial.parameters.get("policy", "off") == "off"
+    return 0.0 if is_off else float(trial.parameters["policy_share"])
+
+
+def _divide(data: Arrays, trial: Trial, generator: torch.Generator) -> Arrays:
+    share = held_share(trial)
+    return hold_out(data, share, generator) if share else data
+
+
+def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
+    return policy_measurements(network, trial, data) if held_share(trial) else ()
 
 
 def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
@@ -153,4 +172,6 @@ ABN = Method(
     parameter_groups=_parameter_groups,
     backward=_backward,
     select=select_switchable,
+    divide=_divide,
+    finish=_finish,
 )

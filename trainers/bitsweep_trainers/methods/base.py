@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import Bits
+from bitsweep.measurement import Measurement
 from bitsweep.trial import Trial
+from bitsweep_trainers.data.load import Arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,10 @@ class Method:
     backward(network, trial, images, labels, generator) -> the loss (detached scalar), after adding
     the gradients of one batch for all widths of the trial.
     select(network, bits): make the network run at these bits (evaluation).
+    divide(data, trial, generator) -> the data with training images held out for `finish`, if the
+    method wants any.
+    finish(network, trial, data) -> measurements besides those at the widths, after the last epoch;
+    the network stays as it is.
     """
 
     convert: Callable[[nn.Module, Trial, torch.Generator], nn.Module]
@@ -46,3 +52,7 @@ class Method:
     parameter_groups: Callable[[nn.Module, Trial], Sequence[ParameterGroup]]
     backward: Callable[[nn.Module, Trial, Tensor, Tensor, torch.Generator], Tensor]
     select: Callable[[nn.Module, Bits], None]
+    divide: Callable[[Arrays, Trial, torch.Generator], Arrays] = lambda data, trial, draws: data
+    finish: Callable[[nn.Module, Trial, Arrays], tuple[Measurement, ...]] = (
+        lambda network, trial, data: ()
+    )

@@ -1,10 +1,11 @@
-"""An allocation per layer, measured on a trained super-network; an allocation per image, as bits.
+"""Allocations per layer and per image, measured on a trained super-network.
 
 The means over images are exact in the BitOps: `weight` is the mean of the bits, and `activation`
 such that their product is the mean of the products.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ from bitsweep_trainers.methods.declared.abn import (
     decisions_of,
 )
 from bitsweep_trainers.models.declared import MODELS
+from bitsweep_trainers.policy.agent import AGENT_BITS, Agent
+from bitsweep_trainers.policy.environment import Reward, RoutedNetwork
+from bitsweep_trainers.policy.learn import PolicyPlan, learn
+from bitsweep_trainers.policy.rules import Ruled, apply_all, rivals_at, static_rewards
 from bitsweep_trainers.supernet import allocate
 
 EVALUATION_BATCH = 500
@@ -100,3 +105,102 @@ def measure_allocation(
         sums={"loss": loss_sum},
         layer_bits=mean_layer_bits(trial, actions),
     )
+
+
+def plan_of(trial: Trial) -> PolicyPlan:
+    """How a trial wants its policy learned."""
+    parameters = trial.parameters
+    rewards: dict[str, Reward] = {one: one for one in get_args(Reward)}
+    return PolicyPlan(
+        algorithm="reinforce" if parameters["policy"] == "reinforce" else "double_dqn",
+        reward=rewards[str(parameters["policy_reward"])],
+        epochs=int(parameters["policy_epochs"]),
+        learning_rate=float(parameters["policy_learning_rate"]),
+    )
+
+
+def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
+    """Learn a policy on the held-out images; measure it and its rivals on the trial's splits.
+
+    At each of the plan's selection lambdas. Draws depend on the trial's seed alone; the network
+    stays as it is.
+    """
+    generator = torch.Generator().manual_seed(trial.seed)
+    plan = plan_of(trial)
+    environment = RoutedNetwork(network, layers_of(trial), widths_of(trial))
+    images, labels = normalise(data.held_images, data.mean, data.std), data.held_labels
+    agent = learn(environment, images, labels, plan, generator)
+    known = static_rewards(environment, images, labels)
+    measured: list[Measurement] = []
+    for price in plan.selection_lambdas:
+        rivals = rivals_at(environment, images, labels, price=price, known=known)
+        for split in trial.splits:
+            shown, wanted = split_of(data, split)
+            ruled = apply_all(
+                environment, agent, rivals, shown, wanted, price=price, generator=generator
+            )
+            measured += (measured_rule(trial, one, agent, wanted, split=split) for one in ruled)
+    return tuple(measured)
+
+
+def measured_rule(
+    trial: Trial, ruled: Ruled, agent: Agent, labels: Tensor, *, split: Split
+) -> Measurement:
+    """What a rule did on a split; in `sums`, how many images ran each layer at each width."""
+    policy = f"{ruled.allocator}@{ruled.price:g}"
+    correct, loss_sum = counts(ruled.logits, labels, where=policy)
+    is_learned = ruled.agent_bitops > 0
+    bits = mean_layer_bits(trial, ruled.actions)
+    if ruled.allocator == "cascade":
+        bits = rerun_layer_bits(trial, ruled.actions)
+    return Measurement(
+        split=split,
+        allocation=Allocation(layers=(), policy=policy),
+        allocator=ruled.allocator,
+        lambda_=ruled.price,
+        total=len(labels),
+        correct=correct,
+        sums={"loss": loss_sum, **dict(image_counts(trial, ruled.actions))},
+        layer_bits=(*bits, LayerBits(weight=AGENT_BITS, activation=AGENT_BITS))
+        if is_learned
+        else bits,
+        agent=agent_layer(agent) if is_learned else None,
+    )
+
+
+def agent_layer(agent: Agent) -> Layer:
+    """The agent as the costs see it: MACs of one image, weights and biases of its linear maps."""
+    linears = [one for one in agent.modules() if isinstance(one, nn.Linear)]
+    norms = [one for one in agent.modules() if isinstance(one, nn.LayerNorm)]
+    return Layer(
+        name="agent",
+        kind="linear",
+        place="agent",
+        macs=agent.macs,
+        weights=sum(one.weight.numel() for one in linears),
+        biases=sum(one.bias.numel() for one in linears),
+        norm_channels=sum(one.normalized_shape[0] for one in norms),
+    )
+
+
+def image_counts(trial: Trial, actions: Tensor) -> Iterator[tuple[str, float]]:
+    """("images of body.conv1 at w2a2", how many) for every decision and width."""
+    body = [one.name for one in body_of(layers_of(trial))]
+    for decision, group in enumerate(decisions_of(body)):
+        for index, bits in enumerate(trial.bits):
+            count = float((actions[:, decision] == index).sum())
+            yield f"images of {body[group[0]]} at {bits.label}", count
+
+
+def rerun_layer_bits(trial: Trial, actions: Tensor) -> tuple[LayerBits, ...]:
+    """The bits of a cascade: the lowest width for all and, where it was not kept, the last one.
+
+    Products add up over the two runs; the mean bits are those of the run that gave the answer.
+    """
+    widths = widths_of(trial)
+    again = float((actions[:, 0] > 0).double().mean())
+    mean = (1 - again) * widths[0] + again * widths[-1]
+    product = widths[0] ** 2 + again * widths[-1] ** 2
+    layers = layers_of(trial)
+    body = [(mean, product / mean)] * len(body_of(layers))
+    return allocation_layer_bits(layers, body, trial.parameters, trial.bits)

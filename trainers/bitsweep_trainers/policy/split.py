@@ -3,15 +3,12 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from bitsweep_trainers.data.load import Arrays
 
 
-def hold_out(
-    data: Arrays, share: float, generator: torch.Generator
-) -> tuple[Arrays, tuple[Tensor, Tensor]]:
-    """(the data without them, (images uint8, labels) held out), the same share of each class.
+def hold_out(data: Arrays, share: float, generator: torch.Generator) -> Arrays:
+    """The data with a share of the training images held out, the same of each class.
 
     Those held out come in random order. Mean and sd stay those of all training images.
     """
@@ -24,7 +21,10 @@ def hold_out(
     held = torch.nonzero(is_held)[:, 0]
     held = held[torch.randperm(len(held), generator=generator)].to(data.train_labels.device)
     kept = torch.nonzero(~is_held)[:, 0].to(data.train_labels.device)
-    remaining = replace(
-        data, train_images=data.train_images[kept], train_labels=data.train_labels[kept]
+    return replace(
+        data,
+        train_images=data.train_images[kept],
+        train_labels=data.train_labels[kept],
+        held_images=data.train_images[held],
+        held_labels=data.train_labels[held],
     )
-    return remaining, (data.train_images[held], data.train_labels[held])

@@ -28,6 +28,11 @@ INERT_ALONE = (
     "rising_share",
     "teacher",
     "distillation_weight",
+    "policy",
+    "policy_share",
+    "policy_reward",
+    "policy_epochs",
+    "policy_learning_rate",
 )
 
 
@@ -114,6 +119,7 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
 
 
 MIXES = {"random_networks": (1, 2, 3, 4)}
+LEARNS = {"policy": ("double_dqn", "reinforce")}
 DECLARATION = MethodDeclaration(
     name="abn",
     title="ABN",
@@ -234,6 +240,53 @@ DECLARATION = MethodDeclaration(
             default=1.0,
             meaning="each element of a gradient is clipped to -/+ this after all networks; 0: off",
             source=GROUP,
+        ),
+        Parameter(
+            name="policy",
+            kind="choice",
+            choices=("off", "double_dqn", "reinforce"),
+            default="off",
+            meaning="how a policy that chooses bits per image is learned after the last epoch",
+            source=f"a decision process: {PAPER}; its form: {CHOSEN}",
+        ),
+        Parameter(
+            name="policy_share",
+            kind="float",
+            low=0.05,
+            high=0.2,
+            default=0.1,
+            meaning="share of the training images that the policy learns on and the network never",
+            source=CHOSEN,
+            when=LEARNS,
+        ),
+        Parameter(
+            name="policy_reward",
+            kind="choice",
+            choices=("hit", "prob", "nll"),
+            default="hit",
+            meaning="reward of an answer: 1 if right, the label's probability, or its logarithm",
+            source=CHOSEN,
+            when=LEARNS,
+        ),
+        Parameter(
+            name="policy_epochs",
+            kind="int",
+            low=1,
+            high=1000,
+            default=30,
+            meaning="passes of the policy's training over its images",
+            source=CHOSEN,
+            when=LEARNS,
+        ),
+        Parameter(
+            name="policy_learning_rate",
+            kind="float",
+            low=1e-5,
+            high=1e-1,
+            default=1e-3,
+            meaning="peak learning rate of the agent (Adam, cosine to 1e-5)",
+            source=CHOSEN,
+            when=LEARNS,
         ),
     ),
     layer_bits=_layer_bits,
