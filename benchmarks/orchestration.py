@@ -3,9 +3,11 @@
 40 no-op trials of 5 evaluations with one measurement each. Ours records in SQLite and mirrors in
 MLflow, and its clock stops when the mirror holds everything. Bare: Tune with OptunaSearch and a
 reused class trainable that records nothing. By hand: a Tune function trainable, OptunaSearch and
-MLflowLoggerCallback on SQLite. Each runs in a process and with a Ray of its own, as its user
-would start it; what Ray's start and end take is subtracted, so that they count for none, nor do
-imports (ours starts its mirror while Ray starts). The three take turns; ratios are of medians.
+MLflowLoggerCallback on SQLite. Each runs in a process and with a Ray of its own; imports and what
+Ray's start takes count for none. "ours" is as its user starts it: its mirror starts beside Ray,
+and its clock runs on until Ray has ended (the others stop before). "ours_joined" finds Ray up and
+running, so that nothing of its own hides behind Ray's start. Both must hold the limit to bare.
+The stacks take turns; ratios are of medians.
 
     python benchmarks/orchestration.py [--blocks 5] [--trials 40]
 """
@@ -39,7 +41,7 @@ from bitsweep.sweep import Arm, Objective, Resources, Search, Sweep, Task
 from bitsweep.testing import TOY_TRAINER, toy_declarations
 
 EVALUATIONS = 5
-LIMITS = {"ratio_to_bare": 2.0, "ratio_to_by_hand": 0.2}
+LIMITS = {"ratio_to_bare": 2.0, "joined_ratio_to_bare": 2.0, "ratio_to_by_hand": 0.2}
 
 
 class NoOp(tune.Trainable):
@@ -141,36 +143,35 @@ def _check_mirror(uri: str, trials: int) -> None:
 
 def seconds_per_trial(name: str, trials: int) -> float:
     """Wall-clock seconds of one stack over its trials, in an empty folder, without Ray's start."""
-    seconds_of_ray = 0.0
-    connect, disconnect = ray_tune.connect, ray_tune.disconnect
+    seconds_of_start = 0.0
+    connect = ray_tune.connect
 
     def timed_connect(address: str | None) -> bool:
-        nonlocal seconds_of_ray
+        nonlocal seconds_of_start
         begin = perf_counter()
         is_new = connect(address)
-        seconds_of_ray += perf_counter() - begin
+        seconds_of_start += perf_counter() - begin
         return is_new
 
-    def timed_disconnect() -> None:
-        nonlocal seconds_of_ray
-        begin = perf_counter()
-        disconnect()
-        seconds_of_ray += perf_counter() - begin
-
-    ray_tune.connect, ray_tune.disconnect = timed_connect, timed_disconnect
+    ray_tune.connect = timed_connect
     with tempfile.TemporaryDirectory(prefix="bitsweep-bench-") as folder:
         begin = perf_counter()
         if name != "ours":
             timed_connect(None)
         STACKS[name](Path(folder), trials)
-        seconds = perf_counter() - begin - seconds_of_ray
-        if name == "ours":
+        seconds = perf_counter() - begin - seconds_of_start
+        if name.startswith("ours"):
             _check_mirror(f"sqlite:///{folder}/mlflow.db", trials)
     ray.shutdown()
     return seconds / trials
 
 
-STACKS: dict[str, Callable[[Path, int], None]] = {"ours": ours, "bare": bare, "by_hand": by_hand}
+STACKS: dict[str, Callable[[Path, int], None]] = {
+    "ours": ours,
+    "ours_joined": ours,
+    "bare": bare,
+    "by_hand": by_hand,
+}
 
 
 def measured(name: str, trials: int) -> float:
@@ -197,10 +198,11 @@ def main() -> None:
         for name in STACKS:
             seconds[name].append(measured(name, options.trials))
             shown = f"{1000 * seconds[name][-1]:7.0f} ms a trial"
-            print(f"block {block + 1}: {name:8} {shown}", flush=True)
+            print(f"block {block + 1}: {name:11} {shown}", flush=True)
     middle = {name: median(values) for name, values in seconds.items()}
     figures = {f"{name}_ms_per_trial": 1000 * value for name, value in middle.items()}
     figures["ratio_to_bare"] = middle["ours"] / middle["bare"]
+    figures["joined_ratio_to_bare"] = middle["ours_joined"] / middle["bare"]
     figures["ratio_to_by_hand"] = middle["ours"] / middle["by_hand"]
     holds = all(figures[name] <= limit for name, limit in LIMITS.items())
     document = {"benchmark": "orchestration", "figures": figures, "limits": LIMITS, "holds": holds}

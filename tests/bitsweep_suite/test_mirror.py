@@ -1,6 +1,8 @@
 """MLflow shows what the store holds: every trial a run, every measurement a metric."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from mlflow import MlflowClient
 from tests.bitsweep_suite.toys import FIXED, SEARCHED, acting, ask_store, run_toy, toy_sweep
 
 from bitsweep.errors import BitsweepError
-from bitsweep.store.database import open_to_read
+from bitsweep.store.database import open_to_read, open_to_write
 from bitsweep.store.reader import Reader
 from bitsweep.sweep import Search
 from bitsweep.tracking.mlflow_mirror import MlflowMirror
@@ -147,6 +149,28 @@ def test_a_rebuilt_mirror_shows_what_it_showed(folder: Path, reader: Reader) -> 
     MlflowMirror(reader, uri(folder)).rebuild("toy")
 
     assert shown(folder) == before
+
+
+def journal(connection: Any) -> tuple[str, int]:
+    """How a SQLite connection commits: its journal, and 1 for NORMAL or 2 for FULL syncs."""
+    mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    return str(mode), int(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+
+def test_only_a_database_that_the_mirror_made_spares_syncs(tmp_path: Path) -> None:
+    own = tmp_path / "own.db"
+    with closing(sqlite3.connect(own)) as connection:
+        connection.execute("CREATE TABLE notes (text TEXT)")
+    writer = open_to_write(str(tmp_path / "store.db"))
+    for file, expected in ((tmp_path / "made.db", ("wal", 1)), (own, ("delete", 2))):
+        mirror = MlflowMirror(
+            Reader(open_to_read(str(tmp_path / "store.db"))), f"sqlite:///{file}"
+        )
+        with mirror._client._tracking_client.store.engine.connect() as mlflows:
+            assert journal(mlflows.connection.driver_connection) == expected
+    writer.dispose()
+    with writer.connect() as ours:
+        assert journal(ours.connection.driver_connection) == ("wal", 2)
 
 
 def test_a_server_that_is_down_is_told_in_one_line(

@@ -18,23 +18,31 @@ from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.tracking.mlflow_mirror import MlflowMirror
 
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+# Training goes first where both want a core.
+NICENESS = 5
 
 
 def main(store: str, uri: str, sweep: str) -> int:
     """Mirror one sweep; 0 when MLflow holds everything the store does."""
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    os.nice(NICENESS)
     mirror = None
+    pause = PAUSE_SECONDS
     while True:
-        begin = monotonic()
         try:
+            is_new = mirror is None
+            begin = monotonic()
             mirror = mirror or MlflowMirror(Reader(open_to_read(store)), uri)
             mirror.catch_up(sweep)
+            # The first time makes MLflow's tables: it says nothing about the next one.
+            pause = PAUSE_SECONDS if is_new else 4 * (monotonic() - begin)
         except BitsweepError:
             mirror = None
-        pause = max(PAUSE_SECONDS, 4 * (monotonic() - begin))
-        if _input_closes_within(min(pause, 10.0)):
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        if _input_closes_within(min(max(pause, PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)):
             return _finish(mirror, store, uri, sweep)
 
 
