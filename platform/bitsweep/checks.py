@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from bitsweep.bits import Bits
-from bitsweep.errors import UnknownName, nearest
-from bitsweep.plan import Plan
+from bitsweep.errors import InputError, nearest
+from bitsweep.plan import Plan, file_sha256
 from bitsweep.space import Range, Value, resolve
 from bitsweep.sweep import Arm, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration, check_trainer
@@ -50,8 +50,28 @@ def _check_names(sweep: Sweep, declarations: Declarations) -> None:
 def _known(look_up: Callable[[str], object], name: str, path: KeyPath) -> None:
     try:
         look_up(name)
-    except UnknownName as error:
+    except InputError as error:
         raise Problem(path, str(error)) from error
+
+
+def _check_task(sweep: Sweep, declarations: Declarations) -> None:
+    """Data, model, trainer and weights fit each other."""
+    task = sweep.task
+    data, model = declarations.data_set(task.data), declarations.model(task.model)
+    if model.data_kind != data.kind:
+        message = f"{model.name} is a network for {model.data_kind}; {data.name} has {data.kind}"
+        fitting = sorted(n for n, m in declarations.models.items() if m.data_kind == data.kind)
+        raise Problem(("task", "model"), f"{message}: choose one of {', '.join(fitting)}")
+    trainer = declarations.trainer(task.trainer)
+    if trainer is not None and data.kind not in trainer.data_kinds:
+        message = f"the trainer {trainer.name} takes {', '.join(trainer.data_kinds)}, and "
+        named = [n for n, one in declarations.trainers.items() if data.kind in one.data_kinds]
+        message += f"{data.name} has {data.kind}: add trainer = {named[0]!r}" if named else ""
+        raise Problem(("task", "data"), message)
+    if task.weights is not None:
+        if not model.takes_weights:
+            raise Problem(("task", "weights"), f"{model.name} has no weights in a known format")
+        _known(file_sha256, task.weights, ("task", "weights"))
 
 
 def _resolved(
@@ -100,17 +120,36 @@ def _position(arm: Arm, name: str) -> int:
     return list(arm.space).index(name) if name in arm.space else -1
 
 
-def _check_bits(sweep: Sweep, declarations: Declarations) -> None:
+def _check_methods(sweep: Sweep, declarations: Declarations) -> None:
+    """Each arm's method can do the kinds of layers, their inputs and what is learned."""
     model = declarations.model(sweep.task.model)
     data = declarations.data_set(sweep.task.data)
-    kinds = {layer.kind for layer in model.layers(data.shape, data.classes)}
+    layers = model.layers(data.shape, data.classes)
+    kinds = {layer.kind for layer in layers}
+    signed = [one.name for one in layers if one.place == "body" and one.has_signed_input]
+    trainer = declarations.trainer(sweep.task.trainer)
     for index, arm in enumerate(sweep.arms):
         method = declarations.method(arm.method)
         path = ("arms", index, "method")
-        if method.needs_start and sweep.task.start is None:
-            raise Problem(path, f"{method.name} needs a trained network: add task.start")
         if missing := kinds - set(method.layer_kinds):
-            raise Problem(path, f"{method.name} cannot do {', '.join(sorted(missing))} layers")
+            kinds_text = ", ".join(sorted(missing))
+            raise Problem(
+                path, f"{method.name} cannot do {kinds_text} layers, as {model.name} has"
+            )
+        if signed and not method.takes_signed_inputs:
+            message = f"{method.name} clips inputs at 0, and those of {len(signed)} layers of "
+            raise Problem(path, f"{message}{model.name} have both signs ({signed[0]}, ...)")
+        if trainer is not None and trainer.learning not in method.learning:
+            message = f"{method.name} cannot do {trainer.learning}: it learns from classes"
+            raise Problem(path, message)
+
+
+def _check_bits(sweep: Sweep, declarations: Declarations) -> None:
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        path = ("arms", index, "method")
+        if method.needs_start and sweep.task.start is None and sweep.task.weights is None:
+            raise Problem(path, f"{method.name} needs a trained network: add task.start")
         if method.weight_bits == (32,):
             continue
         for one in sweep.task.bits:
@@ -201,6 +240,8 @@ def _check_resources(sweep: Sweep, declarations: Declarations) -> None:
 
 _CHECKS = (
     _check_names,
+    _check_task,
+    _check_methods,
     _check_parameters,
     _check_bits,
     _check_combinations,

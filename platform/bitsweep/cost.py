@@ -21,11 +21,12 @@ class Layer:
     """One layer with multiplications: a convolution or a linear map; norms and pools have no MACs.
 
     `weights` counts the kernel alone; `norm_channels` those of the batch norm that follows it.
-    Channels are counted over all groups; 0 where a model does not tell them.
+    Channels are counted over all groups; 0 where a model does not tell them. has_signed_input:
+    no ReLU comes before it, so that its input has both signs (of no concern to costs).
     """
 
     name: str
-    kind: Literal["conv", "depthwise", "linear"]
+    kind: Literal["conv", "depthwise", "conv1d", "linear"]
     place: Place
     macs: int
     weights: int
@@ -34,6 +35,7 @@ class Layer:
     in_channels: int = 0
     out_channels: int = 0
     groups: int = 1
+    has_signed_input: bool = False
 
     def __post_init__(self) -> None:
         if min(self.macs, self.weights) < 1 or min(self.biases, self.norm_channels) < 0:

@@ -125,6 +125,8 @@ def read_export(source: Path) -> dict[str, Rows]:
     rows["measurements"] = [{name: row[name] for name in _OWN} for row in flat]
     for row in rows["measurements"]:
         row["metric_sums"] = json.loads(row["metric_sums"])
+    for row in rows.get("sweeps", []):
+        row.setdefault("metric", "top1_percent")  # exports of before it was kept
     known = {table.name: {column.name for column in table.columns} for table in CARRIED}
     for name, found in rows.items():
         if name not in known or any(set(row) != known[name] for row in found):

@@ -13,6 +13,23 @@ Allocator = Literal[
     "fixed", "learned", "shuffled", "random", "greedy", "evolutionary", "ilp", "cascade", "oracle"
 ]
 Protocol = Literal["running", "re-estimated"]
+Goal = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A number that measurements have: its name, with its unit in it, and which end is better.
+
+    `top1_percent` comes from counts; any other is the mean over samples of a summed metric.
+    """
+
+    name: str
+    goal: Goal
+    meaning: str
+
+
+TOP1 = Metric(name="top1_percent", goal="maximize", meaning="right answers in percent")
+LOSS = Metric(name="loss", goal="minimize", meaning="mean training loss over samples")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

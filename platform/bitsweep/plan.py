@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from hashlib import file_digest
+from pathlib import Path
 
 from bitsweep.bits import Bits
 from bitsweep.cost import Convention, Layer, bitops, size_bits
+from bitsweep.errors import InputError
 from bitsweep.measurement import Split
 from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import Arm, Objective, Stage, Sweep
@@ -107,6 +111,9 @@ class Plan:
             epochs=epochs,
             batch_size=task.batch_size,
             seed=seed,
+            data_path=data.path,
+            weights_path=task.weights if start is None else None,
+            weights_sha256=file_sha256(task.weights) if task.weights and start is None else None,
             numerics={
                 "method": method.numerics,
                 "model": model.numerics,
@@ -127,6 +134,16 @@ class Plan:
         widths = self.measured_bits(arm, resolved)
         layer_bits = method.layer_bits(layers, bits, resolved, widths)
         return bitops(layers, layer_bits, convention), size_bits(layers, layer_bits, convention)
+
+
+@cache
+def file_sha256(path: str) -> str:
+    """SHA-256 (hex) of a file, read once; raise InputError that names it if it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def studies(objective: Objective, measured: Sequence[Bits]) -> dict[str, tuple[Bits, ...]]:

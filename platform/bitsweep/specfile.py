@@ -16,6 +16,7 @@ from bitsweep.bits import Bits, parse_bits
 from bitsweep.checks import Problem, check_sweep
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.errors import InputError, nearest
+from bitsweep.measurement import Metric
 from bitsweep.space import Choice, Dimension, Range
 from bitsweep.sweep import Arm, Sweep
 from bitsweep.toml_lines import KeyPath, key_lines, key_text, line_of
@@ -51,6 +52,7 @@ class _Task(_Table):
     trainer: str = "image"
     batch_size: Count = 128
     start: _Start | None = None
+    weights: str | None = None
     convention: Literal["body", "whole_ends8", "whole_ends32", "whole_agent"] = "whole_ends8"
 
 
@@ -88,9 +90,9 @@ class _Search(_Table):
 
 
 class _Objective(_Table):
-    metric: Literal["top1_percent", "loss"] = "top1_percent"
+    metric: str | None = None
     at: Literal["each", "all"] | Annotated[list[BitsText], Field(min_length=1)] = "all"
-    goal: Literal["maximize", "minimize"] = "maximize"
+    goal: Literal["maximize", "minimize"] | None = None
     combine: Literal["mean", "min"] = "mean"
 
 
@@ -188,7 +190,7 @@ def _parse(
     try:
         _check_numbers(document, ())
         file = _validated(document)
-        sweep = _sweep(file, text)
+        sweep = _sweep(_at_home(file, path.parent), text, declarations)
         check_sweep(sweep, declarations)
     except Problem as problem:
         line = line_of(problem.path, key_lines(text))
@@ -276,7 +278,18 @@ def _known_keys(path: KeyPath) -> list[str]:
     return [field.alias or name for name, field in table.model_fields.items()]
 
 
-def _sweep(file: _File, text: str) -> Sweep:
+def _at_home(file: _File, folder: Path) -> _File:
+    """Paths in a sweep file are relative to its folder; from here on they are absolute."""
+    task = file.task
+    changes = {
+        name: str((folder / value).resolve())
+        for name, value in (("data", task.data), ("weights", task.weights))
+        if value is not None and (name == "weights" or "/" in value)
+    }
+    return file.model_copy(update={"task": task.model_copy(update=changes)})
+
+
+def _sweep(file: _File, text: str, declarations: Declarations) -> Sweep:
     search = file.search or _Search(configurations_per_arm=1)
     for index, arm in enumerate(file.arms):
         if arm.space and file.search is None:
@@ -290,7 +303,10 @@ def _sweep(file: _File, text: str) -> Sweep:
         cost=file.cost,
         task=_task(file.task),
         arms=tuple(_arm(arm, index) for index, arm in enumerate(file.arms)),
-        objectives=tuple(_objective(one, index) for index, one in enumerate(file.objectives)),
+        objectives=tuple(
+            _objective(one, index, declarations.metrics(file.task.trainer))
+            for index, one in enumerate(file.objectives)
+        ),
         search=records.Search(
             sampler=search.sampler,
             configurations_per_arm=search.configurations_per_arm,
@@ -353,12 +369,19 @@ def _dimension(dimension: _Dimension, path: KeyPath) -> Dimension:
         raise Problem((*path, kind), str(error)) from error
 
 
-def _objective(objective: _Objective, index: int) -> records.Objective:
+def _objective(objective: _Objective, index: int, metrics: Sequence[Metric]) -> records.Objective:
+    """Without a metric the trainer's first one; without a goal the one of the metric."""
     at: Any = objective.at
     if isinstance(at, list):
         at = _distinct_bits(at, ("objectives", index, "at"))
+    by_name = {one.name: one for one in metrics}
+    metric = by_name.get(objective.metric or metrics[0].name)
+    if metric is None:
+        name, known = str(objective.metric), list(by_name)
+        message = f"the task's trainer has no metric {name!r}{nearest(name, known)}"
+        raise Problem(("objectives", index, "metric"), f"{message}; it has: {', '.join(known)}")
     return records.Objective(
-        metric=objective.metric, at=at, goal=objective.goal, combine=objective.combine
+        metric=metric.name, at=at, goal=objective.goal or metric.goal, combine=objective.combine
     )
 
 

@@ -5,12 +5,11 @@ from typing import Literal
 
 from bitsweep.bits import Bits
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
+from bitsweep.measurement import Goal
 from bitsweep.space import Parameters, Space
 
 Sampler = Literal["grid", "random", "tpe"]
-Goal = Literal["maximize", "minimize"]
 Stage = Literal["start", "search", "confirm"]
-Metric = Literal["top1_percent", "loss"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +23,10 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What all arms share: data, model, epochs and the bit-widths to confirm at."""
+    """What all arms share: data, model, epochs and the bit-widths to confirm at.
+
+    `data` with a slash is a path; `weights` is the path of a file of pretrained weights.
+    """
 
     data: str
     model: str
@@ -33,6 +35,7 @@ class Task:
     trainer: str = "image"
     batch_size: int = 128
     start: Start | None = None
+    weights: str | None = None
     convention: Convention = DEFAULT_CONVENTION
 
 
@@ -67,13 +70,13 @@ class Search:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What the search optimises, on validation, always.
+    """What the search optimises, on validation, always: a metric of the task's trainer.
 
     `at`: bits whose mean is one value; "each": one study per bit-width; "all": one study over all
     bits of the task, combined by `combine`.
     """
 
-    metric: Metric = "top1_percent"
+    metric: str = "top1_percent"
     at: tuple[Bits, ...] | Literal["each", "all"] = "all"
     goal: Goal = "maximize"
     combine: Literal["mean", "min"] = "mean"
@@ -145,3 +148,8 @@ class Sweep:
     def goal(self) -> Goal:
         """The direction of the first objective."""
         return self.objectives[0].goal
+
+    @property
+    def metric(self) -> str:
+        """The metric of the first objective: what tables and figures show."""
+        return self.objectives[0].metric

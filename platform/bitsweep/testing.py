@@ -86,7 +86,7 @@ def _measure(trial: Trial, index: int, split: str, epoch: int) -> Measurement:
     )
 
 
-def toy_layers(shape: tuple[int, int, int], classes: int) -> tuple[Layer, ...]:
+def toy_layers(shape: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
     """Three layers, one of each place."""
     return (
         Layer(name="stem", kind="conv", place="first", macs=64, weights=9),

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from bitsweep.bits import Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import InputError, UnknownName, nearest
-from bitsweep.measurement import Evaluation
+from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trial import Trial
 
@@ -21,6 +21,9 @@ TRAINERS = "bitsweep.trainers"
 DECLARATIONS = "bitsweep.declarations"
 DATA_TOOLS = "bitsweep.data"
 T = TypeVar("T")
+Shape = tuple[int, ...]
+DataKind = Literal["images", "series", "vectors"]
+Learning = Literal["classification", "regression"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,20 @@ class Trainer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerDeclaration:
+    """What a trainer says of itself: what it learns from which data, and what it measures.
+
+    `metrics`: the first is the one a sweep is judged by unless its objective names another.
+    """
+
+    name: str
+    title: str
+    learning: Learning
+    data_kinds: tuple[DataKind, ...]
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MethodDeclaration:
     """What a quantization method says of itself without torch.
 
@@ -68,6 +85,7 @@ class MethodDeclaration:
     layer_bits(layers, bits, parameters, all_bits): the arithmetic of its cost at one width,
     all_bits being every width of the trial. canonical(parameters, all_bits): one spelling for
     parameters that mean the same. check(parameters, all_bits): ValueError for what cannot be.
+    takes_signed_inputs: False for one that clips the inputs of the body's layers at 0.
     """
 
     name: str
@@ -81,6 +99,8 @@ class MethodDeclaration:
         [Sequence[Layer], Bits, Parameters, tuple[Bits, ...]], tuple[LayerBits, ...]
     ]
     layer_kinds: tuple[str, ...] = ("conv", "linear")
+    takes_signed_inputs: bool = True
+    learning: tuple[Learning, ...] = ("classification",)
     trains: bool = True
     needs_start: bool = False
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
@@ -104,32 +124,40 @@ class MethodDeclaration:
 class ModelDeclaration:
     """A network family: its layers with MACs and weights, as arithmetic.
 
-    layers(input_shape (channels, height, width), classes) -> the layers in order of execution.
+    layers(input_shape, classes) -> the layers in order of execution; the shape is that of a sample
+    of its data: images (channels, height, width), series (channels, length), vectors (numbers,).
     """
 
     name: str
     title: str
     source: str
     numerics: int
-    layers: Callable[[tuple[int, int, int], int], tuple[Layer, ...]]
+    layers: Callable[[Shape, int], tuple[Layer, ...]]
+    data_kind: DataKind = "images"
+    takes_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataDeclaration:
-    """A data set: shape of an image (channels, height, width), classes, sizes of its splits.
+    """A data set: shape of a sample, classes (outputs of a regression), sizes of its splits.
 
-    `sha256` is that of the decoded arrays; `is_shipped` says that it comes with the package.
+    `sha256` is that of the decoded arrays, or of what else names the content (`identified_by`
+    says what); `is_shipped` says that it comes with the package; `path` is where a data set lies
+    that a sweep names by its path.
     """
 
     name: str
     title: str
     source: str
     sha256: str
-    shape: tuple[int, int, int]
+    shape: Shape
     classes: int
     sizes: Mapping[str, int]
     split_rule: str
     is_shipped: bool = False
+    kind: DataKind = "images"
+    identified_by: Literal["arrays", "files"] = "arrays"
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +168,8 @@ class Declarations:
     models: Mapping[str, ModelDeclaration]
     data: Mapping[str, DataDeclaration]
     loop_numerics: int = 1
+    trainers: Mapping[str, TrainerDeclaration] = field(default_factory=dict)
+    data_of_path: Callable[[Path], DataDeclaration] | None = None
 
     def method(self, name: str) -> MethodDeclaration:
         """The method of that name."""
@@ -150,8 +180,22 @@ class Declarations:
         return _look_up("model", name, self.models)
 
     def data_set(self, name: str) -> DataDeclaration:
-        """The data set of that name."""
+        """The data set of that name, or what lies at that path; InputError if it cannot be read.
+
+        A name with a slash in it is a path.
+        """
+        if "/" in name and self.data_of_path is not None:
+            return self.data_of_path(Path(name))
         return _look_up("data set", name, self.data)
+
+    def trainer(self, name: str) -> TrainerDeclaration | None:
+        """What the trainer of that name declares; None for one that declares nothing."""
+        return self.trainers.get(name)
+
+    def metrics(self, trainer: str) -> tuple[Metric, ...]:
+        """What a trainer measures; one that declares nothing counts right answers and a loss."""
+        declared = self.trainer(trainer)
+        return (TOP1, LOSS) if declared is None else declared.metrics
 
 
 def _look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -164,20 +208,31 @@ def _look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
 def load_declarations() -> Declarations:
     """Read the declarations of everything installed; raise InputError when a plug-in is broken.
 
-    A module of the group `bitsweep.declarations` has any of METHODS, MODELS, DATA_SETS (tables by
-    name) and LOOP_NUMERICS.
+    A module of the group `bitsweep.declarations` has any of METHODS, MODELS, DATA_SETS, TRAINERS
+    (tables by name), LOOP_NUMERICS and `data_of_path` (declares a data set named by its path).
     """
     methods: dict[str, MethodDeclaration] = {}
     models: dict[str, ModelDeclaration] = {}
     data: dict[str, DataDeclaration] = {}
+    trainers: dict[str, TrainerDeclaration] = {}
     loop_numerics = 1
+    data_of_path = None
     for entry in sorted(entry_points(group=DECLARATIONS), key=lambda one: one.name):
         module = _load(entry)
         methods |= getattr(module, "METHODS", {})
         models |= getattr(module, "MODELS", {})
         data |= getattr(module, "DATA_SETS", {})
+        trainers |= getattr(module, "TRAINERS", {})
         loop_numerics = getattr(module, "LOOP_NUMERICS", loop_numerics)
-    return Declarations(methods=methods, models=models, data=data, loop_numerics=loop_numerics)
+        data_of_path = getattr(module, "data_of_path", data_of_path)
+    return Declarations(
+        methods=methods,
+        models=models,
+        data=data,
+        loop_numerics=loop_numerics,
+        trainers=trainers,
+        data_of_path=data_of_path,
+    )
 
 
 class DataTools(Protocol):

@@ -16,6 +16,7 @@ from bitsweep.space import Parameters
 
 IDENTITY_VERSION = 1
 SHORT_ID_LENGTH = 12
+_PLACES = ("data_path", "weights_path")
 
 
 def canonical_json(document: object) -> str:
@@ -35,7 +36,9 @@ class Trial:
     `parameters` are resolved (defaults filled in, inert ones removed). `bits` are all widths the
     one network serves. `start` is the id of the trial whose checkpoint it starts from. `numerics`
     are the integers that method, model and loop declare; they change when their numbers change.
-    `splits` are the splits it measures: test only where a sweep confirms.
+    `splits` are the splits it measures: test only where a sweep confirms. `weights_sha256` is the
+    content of the file its network begins with. The paths say where data and weights lie and are
+    no part of the identity.
     """
 
     trainer: str
@@ -56,6 +59,9 @@ class Trial:
     world_size: int = 1
     threads: int = 1
     backend: str = "eager"
+    data_path: str | None = None
+    weights_path: str | None = None
+    weights_sha256: str | None = None
 
     def __post_init__(self) -> None:
         if not self.bits or list(self.bits) != sorted(set(self.bits)):
@@ -66,7 +72,10 @@ class Trial:
     @cached_property
     def id(self) -> str:
         """SHA-256 of the canonical JSON of the content."""
-        return digest({"version": IDENTITY_VERSION} | trial_document(self))
+        document = trial_document(self)
+        for name in _PLACES:
+            document.pop(name, None)
+        return digest({"version": IDENTITY_VERSION} | document)
 
     @property
     def short_id(self) -> str:
@@ -80,8 +89,14 @@ class Trial:
 
 
 def trial_document(trial: Trial) -> dict[str, Any]:
-    """Plain JSON values, the content of the identity."""
+    """Plain JSON values: the content of the identity, and where files lie if there are any."""
     document = asdict(trial)
+    for name in (
+        *_PLACES,
+        "weights_sha256",
+    ):  # absent where there is no file: ids stay as they are
+        if document[name] is None:
+            del document[name]
     document["bits"] = [one.label for one in trial.bits]
     document["splits"] = list(trial.splits)
     return document

@@ -21,6 +21,7 @@ def cell(arm: str, allocation: str, correct: Sequence[int], *, method: str = "ls
         bitops=1.234e9,
         size_bits=1_234_567,
         mean_weight_bits=3.0,
+        value_by_seed=dict(enumerate(percents)),
         correct_by_seed=dict(enumerate(correct)),
         total=1000,
     )

@@ -3,7 +3,8 @@
 import pytest
 
 from bitsweep.execution.pruning import NoPruner, Pruner, make_pruner
-from bitsweep.sweep import Asha, Goal
+from bitsweep.measurement import Goal
+from bitsweep.sweep import Asha
 
 GROUP = ("a", "w2a2", 1000)
 

@@ -5,9 +5,10 @@ from typing import get_args
 
 import pytest
 
+from bitsweep.measurement import Goal
 from bitsweep.search.base import Search, Told, Verdict, make_search
 from bitsweep.space import Choice, Range, Space, Value
-from bitsweep.sweep import Goal, Sampler
+from bitsweep.sweep import Sampler
 
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 PROPOSERS: tuple[Sampler, ...] = tuple(one for one in SAMPLERS if one != "grid")

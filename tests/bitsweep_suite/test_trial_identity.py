@@ -46,7 +46,9 @@ CHANGES: dict[str, Any] = {
     "world_size": 2,
     "threads": 2,
     "backend": "compiled",
+    "weights_sha256": "3" * 64,
 }
+PLACES = {"data_path": "/data/beats.npz", "weights_path": "/weights/resnet18.pth"}
 values = (
     st.booleans()
     | st.integers()
@@ -85,8 +87,16 @@ def test_the_id_of_a_known_trial_is_what_it_was() -> None:
     assert toy_trial().id == golden
 
 
-def test_every_field_is_part_of_the_identity() -> None:
-    assert set(CHANGES) == set(Trial.__dataclass_fields__)
+def test_every_field_is_part_of_the_identity_except_where_files_lie() -> None:
+    assert set(CHANGES) | set(PLACES) == set(Trial.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_file_that_is_moved_leaves_the_id(name: str) -> None:
+    moved = replace(toy_trial(), **{name: PLACES[name]})
+
+    assert moved.id == toy_trial().id
+    assert parse_trial(trial_document(moved)) == moved
 
 
 @pytest.mark.parametrize("name", CHANGES)

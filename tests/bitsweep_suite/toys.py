@@ -97,7 +97,11 @@ def layer_bits(bits: Bits) -> tuple[LayerBits, ...]:
 
 
 def measurement(
-    correct: int = 700, *, split: Split = "validation", bits: Bits | None = None, **changes: Any
+    correct: int | None = 700,
+    *,
+    split: Split = "validation",
+    bits: Bits | None = None,
+    **changes: Any,
 ) -> Measurement:
     """So many correct of a thousand at these bits (default: 2)."""
     width = bits or tied(2)
@@ -106,7 +110,7 @@ def measurement(
         allocation=Allocation.uniform(width),
         total=TOTAL,
         correct=correct,
-        sums={"loss": float(TOTAL - correct)},
+        sums={"loss": float(TOTAL - (correct or 0))},
         layer_bits=layer_bits(width),
     )
     return replace(one, **changes)

@@ -1,13 +1,14 @@
 """The page of one sweep: question, progress, the table per bit-width, comparisons and notes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from dash import html
 
 from bitsweep.analysis.render import comparison_text, engineering, notes, table_rows
+from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Table
 from bitsweep_dashboards.pages.overview import short_time
 from bitsweep_dashboards.reading import SweepView
@@ -16,11 +17,9 @@ _ALWAYS_SHOWN = ("finished", "running", "pruned", "failed")
 _STATUSES = ("finished", "running", "planned", "pruned", "failed", "diverged", "interrupted")
 # A trial without a measurement may also never start: its configuration was pruned before it.
 _LABELS = {"planned": "not started"}
-_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("arm", "arm", str),
-    ("allocation", "bits", str),
-    ("mean", "top-1 %", lambda value: f"{value:.2f}"),
-    ("sd", "± sd", lambda value: "" if value is None else f"{value:.2f}"),
+Column = tuple[str, str, Callable[[Any], str]]
+_NAMES: tuple[Column, ...] = (("arm", "arm", str), ("allocation", "bits", str))
+_FACTS: tuple[Column, ...] = (
     ("n", "n", str),
     ("bitops", "BitOps", engineering),
     ("size_bits", "size (bits)", lambda value: f"{value:,}"),
@@ -73,7 +72,10 @@ def progress(counts: Mapping[str, int]) -> Any:
 def _results(table: Table) -> list[Any]:
     if not table.arms:
         return [html.H2("Results"), html.P("This sweep has no arms to show.")]
-    caption = f"top-1 accuracy in percent on {table.split}, stage {table.stage}"
+    metric = shown(table.metric)
+    caption = f"{metric.title}{metric.in_brackets} on {table.split}, stage {table.stage}"
+    if table.metric == "top1_percent":
+        caption = f"top-1 accuracy in percent on {table.split}, stage {table.stage}"
     box = html.Div(
         result_table(table),
         className="scroll",
@@ -89,19 +91,32 @@ def result_table(table: Table) -> Any:
 
     Each cell carries the exact value as JSON in `data-value`; what is read is rounded.
     """
-    head = [html.Th(label, scope="col", className=_alignment(key)) for key, label, _ in _COLUMNS]
+    columns = _columns(table.metric)
+    head = [html.Th(label, scope="col", className=_alignment(key)) for key, label, _ in columns]
     rows_by_arm = {
         arm: list(rows) for arm, rows in groupby(table_rows(table), key=lambda row: row["arm"])
     }
     groups = [
-        html.Tbody([_row(row) for row in rows_by_arm[arm]] if arm in rows_by_arm else _bare(arm))
+        html.Tbody(
+            [_row(row, columns) for row in rows_by_arm[arm]]
+            if arm in rows_by_arm
+            else _bare(arm, width=len(columns))
+        )
         for arm in table.arms
     ]
     return html.Table([html.Thead(html.Tr(head)), *groups], className="results")
 
 
-def _row(row: Mapping[str, Any]) -> Any:
-    return html.Tr([_cell(key, row[key], show) for key, _, show in _COLUMNS])
+def _columns(metric_name: str) -> tuple[Column, ...]:
+    """Key, label and how to show a value: what is known of a cell, by the sweep's metric."""
+    metric = shown(metric_name)
+    mean: Column = ("mean", metric.header, metric.number)
+    sd: Column = ("sd", "± sd", lambda value: "" if value is None else metric.number(value))
+    return (*_NAMES, mean, sd, *_FACTS)
+
+
+def _row(row: Mapping[str, Any], columns: Sequence[Column]) -> Any:
+    return html.Tr([_cell(key, row[key], show) for key, _, show in columns])
 
 
 def _cell(key: str, value: Any, show: Callable[[Any], str]) -> Any:
@@ -116,9 +131,9 @@ def _cell(key: str, value: Any, show: Callable[[Any], str]) -> Any:
     )
 
 
-def _bare(arm: str) -> Any:
+def _bare(arm: str, *, width: int) -> Any:
     """The line of an arm that has nothing to show."""
-    rest = html.Td("no finished trial", colSpan=len(_COLUMNS) - 1, className="muted")
+    rest = html.Td("no finished trial", colSpan=width - 1, className="muted")
     return html.Tr([html.Th(arm, scope="row"), rest], className="bare")
 
 
@@ -129,11 +144,11 @@ def _alignment(key: str) -> str:
 def _comparisons(table: Table) -> list[Any]:
     if not table.comparisons:
         return []
-    lines = [html.Li(comparison_text(one)) for one in table.comparisons]
+    lines = [html.Li(comparison_text(one, metric=table.metric)) for one in table.comparisons]
     return [html.H2("Comparisons"), html.Ul(lines, className="comparisons")]
 
 
 def _notes(table: Table) -> list[Any]:
-    compared = {comparison_text(one) for one in table.comparisons}
+    compared = {comparison_text(one, metric=table.metric) for one in table.comparisons}
     lines = [html.Li(line) for line in notes(table) if line not in compared]
     return [html.H2("Notes"), html.Ul(lines, className="notes")]

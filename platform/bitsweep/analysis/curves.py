@@ -18,6 +18,7 @@ from bitsweep.analysis.chart import (
 )
 from bitsweep.analysis.pareto import Point, front, hypervolume
 from bitsweep.analysis.render import CONVENTIONS, engineering
+from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import FULL_PRECISION, Cell, Table, ordered, sweep_table
 from bitsweep.errors import InputError
 from bitsweep.store.history import CurvePoint, LayerWidth, curve_points, layer_widths
@@ -35,47 +36,60 @@ def pareto_chart(reader: Reader, sweep_name: str) -> Chart:
     """
     table = sweep_table(reader, sweep_name)
     validation = sweep_table(reader, sweep_name, split="validation")
-    shown = [cell for cell in table.cells.values() if cell.allocation != FULL_PRECISION]
-    if not shown:
+    cells = [cell for cell in table.cells.values() if cell.allocation != FULL_PRECISION]
+    if not cells:
         raise InputError(f"{sweep_name} has no finished trial to plot")
     chosen = chosen_on_validation(table, validation)
-    series = [*_references(table, shown), _staircase(chosen, shown), *_arm_series(table, shown)]
+    series = [*_references(table, cells), _staircase(chosen, cells), *_arm_series(table, cells)]
     panel = Curves(
         title="",
         x_label="BitOps per image",
-        y_label=f"top-1 accuracy on {table.split} (%)",
+        y_label=_value_label(table),
         series=tuple(one for one in series if one.x),
         x_scale="log2",
     )
-    panels = (panel, *_enlarged(panel, shown))
-    return Chart(title=table.sweep, panels=panels, note=_pareto_note(table, shown, chosen))
+    panels = (panel, *_enlarged(panel, cells, table))
+    return Chart(title=table.sweep, panels=panels, note=_pareto_note(table, cells, chosen))
 
 
-def _enlarged(panel: Curves, shown: Sequence[Cell]) -> list[Curves]:
-    """The upper part once more, where a few low cells would flatten it."""
-    best = max(cell.mean for cell in shown)
-    if min(cell.mean for cell in shown) > best - _WIDE:
+def _value_label(table: Table) -> str:
+    metric = shown(table.metric)
+    title = "top-1 accuracy" if table.metric == "top1_percent" else metric.title
+    return f"{title} on {table.split}{metric.in_brackets}"
+
+
+def _enlarged(panel: Curves, cells: Sequence[Cell], table: Table) -> list[Curves]:
+    """The upper part once more, where a few low cells would flatten it; of percents alone."""
+    best = max(cell.mean for cell in cells)
+    is_flat = min(cell.mean for cell in cells) > best - _WIDE
+    if is_flat or table.goal == "minimize" or shown(table.metric).unit != "%":
         return []
     low = best - _ENLARGED
-    below = sum(cell.mean < low for cell in shown)
+    below = sum(cell.mean < low for cell in cells)
     return [replace(panel, title=f"upper part ({below} below)", y_low=low)]
 
 
 def chosen_on_validation(table: Table, validation: Table) -> list[Cell]:
     """The cells that are on the front on validation, as they came out on what is reported."""
+    sign = _sign(table)
     points = {
-        key: Point(cost=cell.bitops, accuracy=cell.mean)
+        key: Point(cost=cell.bitops, accuracy=sign * cell.mean)
         for key, cell in validation.cells.items()
         if key[1] != FULL_PRECISION and key in table.cells
     }
     best = set(front(points.values()))
     chosen = [table.cells[key] for key, point in points.items() if point in best]
-    return sorted(chosen, key=lambda cell: (cell.bitops, cell.mean))
+    return sorted(chosen, key=lambda cell: (cell.bitops, sign * cell.mean))
 
 
-def _references(table: Table, shown: Sequence[Cell]) -> list[Series]:
-    """Full precision as a level over the costs shown: its own cost would flatten all others."""
-    costs = [cell.bitops for cell in shown]
+def _sign(table: Table) -> int:
+    """What makes more better."""
+    return -1 if table.goal == "minimize" else 1
+
+
+def _references(table: Table, cells: Sequence[Cell]) -> list[Series]:
+    """Full precision as a level over the costs cells: its own cost would flatten all others."""
+    costs = [cell.bitops for cell in cells]
     style = Style(colour=FULL_PRECISION_COLOUR, marker=None, dash="dotted")
     return [
         Series(
@@ -89,9 +103,9 @@ def _references(table: Table, shown: Sequence[Cell]) -> list[Series]:
     ]
 
 
-def _staircase(chosen: Sequence[Cell], shown: Sequence[Cell]) -> Series:
-    """What is had for at most so many BitOps, up to the highest cost shown."""
-    end = max(cell.bitops for cell in shown)
+def _staircase(chosen: Sequence[Cell], cells: Sequence[Cell]) -> Series:
+    """What is had for at most so many BitOps, up to the highest cost cells."""
+    end = max(cell.bitops for cell in cells)
     return Series(
         name="front chosen on validation",
         x=(*(cell.bitops for cell in chosen), end),
@@ -101,11 +115,11 @@ def _staircase(chosen: Sequence[Cell], shown: Sequence[Cell]) -> Series:
     )
 
 
-def _arm_series(table: Table, shown: Sequence[Cell]) -> list[Series]:
+def _arm_series(table: Table, cells: Sequence[Cell]) -> list[Series]:
     looks = arm_looks(_arms(table))
     series = []
     for arm in table.arms:
-        mine = sorted((cell for cell in shown if cell.arm == arm), key=lambda cell: cell.bitops)
+        mine = sorted((cell for cell in cells if cell.arm == arm), key=lambda cell: cell.bitops)
         if mine:
             series.append(
                 Series(
@@ -124,14 +138,15 @@ def _arms(table: Table) -> list[tuple[str, str]]:
     return [(arm, methods.get(arm, arm)) for arm in table.arms]
 
 
-def _pareto_note(table: Table, shown: Sequence[Cell], chosen: Sequence[Cell]) -> str:
-    limit = max(cell.bitops for cell in shown)
+def _pareto_note(table: Table, cells: Sequence[Cell], chosen: Sequence[Cell]) -> str:
+    limit = max(cell.bitops for cell in cells)
+    note = f"BitOps: {CONVENTIONS[table.convention]}. Bars: sample sd over seeds (n in the table)."
+    if table.metric != "top1_percent":  # no floor to measure the volume from
+        return note
     points = [Point(cost=cell.bitops / limit, accuracy=cell.mean) for cell in chosen]
     volume = hypervolume(points, cost_limit=1.0, accuracy_floor=0.0)
-    return (
-        f"BitOps: {CONVENTIONS[table.convention]}. Bars: sample sd over seeds (n in the table). "
-        f"Hypervolume of the front {volume:.3f} (reference: {engineering(limit)} as 1, and 0 %)."
-    )
+    reference = f"{engineering(limit)} as 1, and 0 %"
+    return f"{note} Hypervolume of the front {volume:.3f} (reference: {reference})."
 
 
 def learning_chart(reader: Reader, sweep_name: str) -> Chart:
@@ -140,8 +155,8 @@ def learning_chart(reader: Reader, sweep_name: str) -> Chart:
     Confirmed configurations where there are any, else the search. InputError for no measurement.
     """
     table = sweep_table(reader, sweep_name)
-    sweep_id = reader.sweep(sweep_name).id
-    found = curve_points(reader, sweep_id, split="validation")
+    sweep_id, metric = reader.sweep(sweep_name).id, shown(table.metric)
+    found = curve_points(reader, sweep_id, metric=table.metric, split="validation")
     points = [one for one in found if one.stage == table.stage]
     once = _measured_once(points)
     points = [one for one in points if one.arm not in once]
@@ -155,7 +170,7 @@ def learning_chart(reader: Reader, sweep_name: str) -> Chart:
         Curves(
             title=allocation,
             x_label="epoch",
-            y_label="top-1 on validation (%)",
+            y_label=f"{metric.title} on validation{metric.in_brackets}",
             series=tuple(_learning_at(points, allocation, looks)),
         )
         for allocation in allocations
@@ -198,7 +213,7 @@ def _learning(points: Sequence[CurvePoint], arm: str, look: Style) -> list[Serie
     """A thin line per trial and the mean over them; one trial alone is its own mean."""
     by_trial: dict[str, dict[int, float]] = {}
     for one in points:
-        by_trial.setdefault(one.trial_id, {})[one.epoch] = one.top1_percent
+        by_trial.setdefault(one.trial_id, {})[one.epoch] = one.value
     if not by_trial:
         return []
     common = sorted(set.intersection(*(set(curve) for curve in by_trial.values())))

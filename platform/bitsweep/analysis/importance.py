@@ -102,7 +102,7 @@ def _leaves(tree: Any, columns: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 def importance_chart(reader: Reader, sweep_name: str) -> Chart:
     """A panel of bars per searched arm; InputError where no arm has enough configurations."""
     sweep = reader.sweep(sweep_name)
-    rows = searched(reader, sweep.id)
+    rows = searched(reader, sweep.id, metric=sweep.metric)
     methods = {arm.name: arm.method for arm in reader.arms(sweep.id)}
     panels = []
     for arm in dict.fromkeys(row.arm for row in rows):
@@ -129,13 +129,13 @@ def importance_chart(reader: Reader, sweep_name: str) -> Chart:
 
 
 def _objective(rows: Sequence[Searched]) -> tuple[list[Mapping[str, Value]], list[float]]:
-    """Each configuration with its validation accuracy above the mean of its bits.
+    """Each configuration with its validation metric above the mean of its bits.
 
     Bits differ more than configurations do, and not all configurations are tried at all bits.
     """
     at: dict[str, list[float]] = {}
     for row in rows:
-        at.setdefault(row.allocation, []).append(row.top1_percent)
+        at.setdefault(row.allocation, []).append(row.value)
     usual = {allocation: fmean(values) for allocation, values in at.items()}
     by_configuration: dict[int | None, list[Searched]] = {}
     for row in rows:
@@ -143,5 +143,5 @@ def _objective(rows: Sequence[Searched]) -> tuple[list[Mapping[str, Value]], lis
     grouped = list(by_configuration.values())
     return (
         [some[0].parameters for some in grouped],
-        [fmean(row.top1_percent - usual[row.allocation] for row in some) for some in grouped],
+        [fmean(row.value - usual[row.allocation] for row in some) for some in grouped],
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bitsweep.analysis.selection import Mark, marks
+from bitsweep.analysis.shown import Shown, shown
 from bitsweep.analysis.table import Cell, Table
 
 PREAMBLE = "\\usepackage[T1]{fontenc}\n\\usepackage{booktabs,siunitx}\n"
@@ -90,7 +91,7 @@ def latex_table(table: Table, *, footnotes: Sequence[str], convention: str) -> s
         "\\medskip",
         f"\\begin{{tabular}}{{{_columns(table)}}}",
         "\\toprule",
-        "{Bits} & {Arm} & \\multicolumn{2}{c}{Top-1 (\\%)} & {$n$}"
+        f"{{Bits}} & {{Arm}} & \\multicolumn{{2}}{{c}}{{{_metric_head(table)}}} & {{$n$}}"
         f" & {{BitOps{_in(bitops_unit)}}} & {{Size ({size_unit[1]}bit)}} \\\\",
         *body,
         *_published_block(table),
@@ -123,9 +124,10 @@ def _columns(table: Table) -> str:
     """Bits, arm, mean and sd side by side, n, BitOps and size: as wide as the numbers are."""
     cells = list(table.cells.values())
     (one_bitops, _), (one_size, _) = _units(table)
+    decimals = shown(table.metric).decimals
     mean, sd, n, bitops, size = (
-        _format((cell.mean for cell in cells), 2),
-        _format((cell.sd or 0.0 for cell in cells), 2),
+        _format((cell.mean for cell in cells), decimals),
+        _format((cell.sd or 0.0 for cell in cells), decimals),
         _format((cell.n for cell in cells), 0),
         _format((cell.bitops / one_bitops for cell in cells), 3),
         _format((cell.size_bits / one_size for cell in cells), 3),
@@ -134,17 +136,31 @@ def _columns(table: Table) -> str:
 
 
 def _format(values: Iterable[float], decimals: int) -> str:
-    digits = len(f"{max(values, default=0):.{decimals}f}".partition(".")[0])
-    return f"S[table-format={digits}.{decimals}]"
+    found = list(values)
+    digits = max((len(f"{abs(one):.{decimals}f}".partition(".")[0]) for one in found), default=1)
+    sign = "-" if any(one < 0 for one in found) else ""
+    return f"S[table-format={sign}{digits}.{decimals}]"
 
 
 def _caption(table: Table, convention: str) -> str:
     kind = "confirmed configurations" if table.stage == "confirm" else "search, unconfirmed"
     return (
-        f"{escaped(table.sweep)}: {escaped(table.question)} Top-1 accuracy on {table.split}"
-        f" ({kind}), mean $\\pm$ sample sd over $n$ seeds; best in bold, second underlined."
+        f"{escaped(table.sweep)}: {escaped(table.question)}"
+        f" {_metric_words(table)} on {table.split} ({kind}),"
+        " mean $\\pm$ sample sd over $n$ seeds; best in bold, second underlined."
         f" BitOps and size: {escaped(convention)}."
     )
+
+
+def _metric_head(table: Table) -> str:
+    metric = shown(table.metric)
+    return escaped(metric.title[:1].upper() + metric.title[1:] + metric.in_brackets)
+
+
+def _metric_words(table: Table) -> str:
+    title = shown(table.metric).title
+    words = "top-1 accuracy" if table.metric == "top1_percent" else title
+    return escaped(words[:1].upper() + words[1:])
 
 
 def _label(name: str) -> str:
@@ -154,13 +170,15 @@ def _label(name: str) -> str:
 
 def _blocks(table: Table) -> Iterable[str]:
     marked, units = marks(table), _units(table)
-    width = max((len(f"{cell.mean:.2f}") for cell in table.cells.values()), default=0)
+    metric = shown(table.metric)
+    width = max((len(metric.number(cell.mean)) for cell in table.cells.values()), default=0)
     for allocation in table.allocations:
         yield "\\midrule"
         for arm in table.arms:
             cell = table.cells.get((arm, allocation))
             if cell is not None:
-                yield _row(cell, marked.get((arm, allocation)), width=width, units=units)
+                mark = marked.get((arm, allocation))
+                yield _row(cell, mark, metric=metric, width=width, units=units)
     absent = [arm for arm in table.arms if all(key[0] != arm for key in table.cells)]
     if absent:
         yield "\\midrule"
@@ -168,10 +186,12 @@ def _blocks(table: Table) -> Iterable[str]:
         yield f"{{--}} & {escaped(arm)} & \\multicolumn{{5}}{{l}}{{no finished trial}} \\\\"
 
 
-def _row(cell: Cell, mark: Mark | None, *, width: int, units: tuple[Unit, Unit]) -> str:
-    spread = "{--}" if cell.sd is None else f"{cell.sd:.2f}"
+def _row(
+    cell: Cell, mark: Mark | None, *, metric: Shown, width: int, units: tuple[Unit, Unit]
+) -> str:
+    spread = "{--}" if cell.sd is None else metric.number(cell.sd)
     numbers = (
-        _marked(f"{cell.mean:.2f}", mark, width=width),
+        _marked(metric.number(cell.mean), mark, width=width),
         spread,
         str(cell.n),
         f"{cell.bitops / units[0][0]:.3f}",

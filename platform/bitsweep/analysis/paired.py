@@ -23,6 +23,23 @@ class Paired:
     high95: float | None
 
 
+_EXACT_PAIRS = 16
+_FINE, _COARSE = 10**12, 10**4
+
+
+def whole(differences: Sequence[float]) -> list[int]:
+    """Differences as whole numbers, for `sign_flip_p`: in parts of the largest of them.
+
+    Parts of 1e-12 for up to 16 pairs, of 1e-4 for more, where the sums would be too many.
+
+    >>> whole([0.5, -0.25])
+    [1000000000000, -500000000000]
+    """
+    largest = max((abs(one) for one in differences), default=0.0)
+    parts = _FINE if len(differences) <= _EXACT_PAIRS else _COARSE
+    return [round(one / largest * parts) if largest else 0 for one in differences]
+
+
 def sign_flip_p(counts: Sequence[int]) -> float:
     """Exact two-sided sign-flip p of paired differences given as whole numbers.
 
@@ -48,9 +65,17 @@ def sign_flip_p(counts: Sequence[int]) -> float:
 
 def paired(counts: Sequence[int], *, total: int) -> Paired:
     """Compare by differences in right answers out of `total`; means and sd in percent points."""
+    return _paired([100.0 * count / total for count in counts], counts)
+
+
+def paired_values(differences: Sequence[float]) -> Paired:
+    """Compare by differences of any metric, in its own unit."""
+    return _paired(differences, whole(differences))
+
+
+def _paired(points: Sequence[float], counts: Sequence[int]) -> Paired:
     from scipy import stats
 
-    points = [100.0 * count / total for count in counts]
     n, mean = len(points), fmean(points)
     sd = stdev(points) if n > 1 else None
     p_t = low = high = None

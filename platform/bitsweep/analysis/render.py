@@ -7,7 +7,9 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from bitsweep.analysis.latex import latex_table
+from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.selection import Mark, marks
+from bitsweep.analysis.shown import Shown, shown
 from bitsweep.analysis.table import Cell, Compared, Difference, Table
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
@@ -41,7 +43,7 @@ def _row(cell: Cell, table: Table) -> dict[str, Any]:
         "mean": cell.mean,
         "sd": cell.sd,
         "n": cell.n,
-        "unit": "top1_percent",
+        "unit": table.metric,
         "bitops": cell.bitops,
         "size_bits": cell.size_bits,
         "mean_weight_bits": cell.mean_weight_bits,
@@ -81,14 +83,24 @@ def _title(table: Table) -> str:
 
 def _grid(table: Table, marked: Mapping[tuple[str, str], Mark]) -> list[list[str]]:
     """Header and one line per arm and allocation: accuracy, cost and size stay side by side."""
-    head = ["arm", "bits", f"top-1 % ({table.split})", "n", "BitOps", "size (bits)"]
+    head = [
+        "arm",
+        "bits",
+        f"{shown(table.metric).header} ({table.split})",
+        "n",
+        "BitOps",
+        "size (bits)",
+    ]
     body = []
     for arm in table.arms:
         cells = [table.cells.get((arm, allocation)) for allocation in table.allocations]
         present = [cell for cell in cells if cell is not None]
         if not present:
             body.append([arm, "-", "no finished trial", "0", "-", "-"])
-        body += [_line(cell, marked.get((arm, cell.allocation))) for cell in present]
+        body += [
+            _line(cell, marked.get((arm, cell.allocation)), shown(table.metric))
+            for cell in present
+        ]
     printed = [
         [f"{row.method} [{row.paper}]", row.bits, f"{row.top1} (printed)", "-", "-", "-"]
         for row in table.published
@@ -101,9 +113,9 @@ def plain_cells(table: Table) -> list[list[str]]:
     return _grid(table, {})
 
 
-def _line(cell: Cell, mark: Mark | None) -> list[str]:
-    spread = f" ± {cell.sd:.2f}" if cell.sd is not None else ""
-    mean = f"{cell.mean:.2f}"
+def _line(cell: Cell, mark: Mark | None, metric: Shown) -> list[str]:
+    spread = f" ± {metric.number(cell.sd)}" if cell.sd is not None else ""
+    mean = metric.number(cell.mean)
     if mark is not None:
         mean = f"**{mean}**" if mark == "best" else f"<ins>{mean}</ins>"
     return [
@@ -152,8 +164,8 @@ def markdown_lines(grid: Sequence[Sequence[str]], *, numbers: Container[int] = (
 def notes(table: Table) -> list[str]:
     """What stands under the table: convention, comparisons, and what went wrong."""
     lines = [f"BitOps and size: {CONVENTIONS[table.convention]}. ± is the sample sd over seeds."]
-    lines += [comparison_text(one) for one in table.comparisons]
-    lines += [difference_text(one) for one in table.differences]
+    lines += [comparison_text(one, metric=table.metric) for one in table.comparisons]
+    lines += [difference_text(one, metric=table.metric) for one in table.differences]
     lines += [
         f"printed: {row.bits} {row.top1}: {row.method}; {row.paper}, {row.place} "
         f"({row.provenance}: {row.source})"
@@ -162,29 +174,34 @@ def notes(table: Table) -> list[str]:
     return lines + list(table.footnotes)
 
 
-def difference_text(one: Difference) -> str:
+def difference_text(one: Difference, *, metric: str = "top1_percent") -> str:
     """A difference that was asked for: effect and interval, without a claim of significance."""
-    result = one.result
-    sd = f" ± {result.sd:.2f}" if result.sd is not None else ""
-    text = f"{one.arm} - {one.against} at {one.at}: {result.mean:+.2f}{sd} points (n = {result.n}"
-    if result.low95 is not None:
-        text += f", 95 % CI [{result.low95:+.2f}, {result.high95:+.2f}]"
+    text = f"{one.arm} - {one.against} at {one.at}: {_effect(one.result, shown(metric))}"
     if one.equivalence is not None:
-        text += f", equivalence within {one.equivalence.margin:g} points p = "
+        unit = f"{shown(metric).difference_unit} ".lstrip()
+        text += f", equivalence within {one.equivalence.margin:g} {unit}p = "
         text += f"{one.equivalence.p:.4g}"
     return f"{text}); exploratory."
 
 
-def comparison_text(one: Compared) -> str:
+def _effect(result: Paired, metric: Shown) -> str:
+    """Mean, sd and interval, in the unit of the metric; the bracket stays open."""
+    sd = f" ± {metric.number(result.sd)}" if result.sd is not None else ""
+    unit = f" {metric.difference_unit}".rstrip()
+    text = f"{metric.difference(result.mean)}{sd}{unit} (n = {result.n}"
+    if result.low95 is None or result.high95 is None:
+        return text
+    low, high = metric.difference(result.low95), metric.difference(result.high95)
+    return f"{text}, 95 % CI [{low}, {high}]"
+
+
+def comparison_text(one: Compared, *, metric: str = "top1_percent") -> str:
     """A declared comparison in one sentence, with what its seeds could show at most."""
     name = f"{one.arm} - {one.against} at {one.at}"
     if one.result is None:
         return f"{name}: not measured on common seeds yet."
     result = one.result
-    sd = f" ± {result.sd:.2f}" if result.sd is not None else ""
-    text = f"{name}: {result.mean:+.2f}{sd} points (n = {result.n}"
-    if result.low95 is not None:
-        text += f", 95 % CI [{result.low95:+.2f}, {result.high95:+.2f}]"
+    text = f"{name}: {_effect(result, shown(metric))}"
     if not one.is_primary or one.adjusted_p is None:
         return f"{text}); exploratory: declared after its arms were measured."
     text += f", exact paired p = {result.p_permutation:.4g}, Holm {one.adjusted_p:.4g})"

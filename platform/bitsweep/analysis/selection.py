@@ -5,9 +5,8 @@ from dataclasses import replace
 from typing import Literal
 
 from bitsweep.analysis.equivalence import DEFAULT_MARGIN, tost
-from bitsweep.analysis.paired import paired
 from bitsweep.analysis.published import beside
-from bitsweep.analysis.table import FULL_PRECISION, Cell, Difference, Table
+from bitsweep.analysis.table import FULL_PRECISION, Cell, Difference, Table, paired_cells
 from bitsweep.errors import UnknownName, nearest
 from bitsweep.store.history import Setting
 
@@ -33,14 +32,17 @@ def narrowed(table: Table, at: Sequence[str]) -> Table:
     )
 
 
-def against(table: Table, name: str, *, margin: float = DEFAULT_MARGIN) -> Table:
+def against(table: Table, name: str, *, margin: float | None = None) -> Table:
     """The table with each arm's paired differences to one arm; raise UnknownName for no arm.
 
-    An arm that has full precision alone is the other side at every bit-width.
+    An arm that has full precision alone is the other side at every bit-width. `margin` is that of
+    equivalence, in the unit of the metric; None: 0.3 points of top-1, and none of other metrics.
     """
     if name not in table.arms:
         known = ", ".join(table.arms)
         raise UnknownName(f"{table.sweep} has no arm {name!r}{nearest(name, table.arms)}: {known}")
+    if margin is None and table.metric == "top1_percent":
+        margin = DEFAULT_MARGIN
     found = [
         _difference(cell, reference, margin)
         for allocation in table.allocations
@@ -48,7 +50,7 @@ def against(table: Table, name: str, *, margin: float = DEFAULT_MARGIN) -> Table
         if arm != name
         and (cell := table.cells.get((arm, allocation))) is not None
         and (reference := _reference(table.cells, name, allocation)) is not None
-        and set(cell.correct_by_seed) & set(reference.correct_by_seed)
+        and set(cell.value_by_seed) & set(reference.value_by_seed)
     ]
     return replace(table, differences=tuple(found))
 
@@ -58,15 +60,17 @@ def _reference(cells: Mapping[tuple[str, str], Cell], arm: str, at: str) -> Cell
     return cells.get((arm, FULL_PRECISION if own == [FULL_PRECISION] else at))
 
 
-def _difference(cell: Cell, reference: Cell, margin: float) -> Difference:
-    seeds = sorted(set(cell.correct_by_seed) & set(reference.correct_by_seed))
-    counts = [cell.correct_by_seed[seed] - reference.correct_by_seed[seed] for seed in seeds]
+def _difference(cell: Cell, reference: Cell, margin: float | None) -> Difference:
+    result = paired_cells(cell, reference)
+    assert result is not None  # they have common seeds
+    seeds = sorted(set(cell.value_by_seed) & set(reference.value_by_seed))
+    points = [cell.value_by_seed[seed] - reference.value_by_seed[seed] for seed in seeds]
     return Difference(
         arm=cell.arm,
         against=reference.arm,
         at=cell.allocation,
-        result=paired(counts, total=cell.total),
-        equivalence=tost([100.0 * count / cell.total for count in counts], margin=margin),
+        result=result,
+        equivalence=None if margin is None else tost(points, margin=margin),
     )
 
 
@@ -100,7 +104,7 @@ def marks(table: Table) -> dict[tuple[str, str], Mark]:
     marked: dict[tuple[str, str], Mark] = {}
     for allocation in table.allocations:
         cells = {arm: table.cells[arm, allocation].mean for arm in _arms_at(table, allocation)}
-        ranked = sorted(cells.values(), reverse=True)
+        ranked = sorted(cells.values(), reverse=table.goal == "maximize")
         if len(ranked) < 2:
             continue
         for arm, mean in cells.items():

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from bitsweep.analysis.equivalence import Equivalence
-from bitsweep.analysis.paired import Paired, attainable_p, holm, paired
+from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
 from bitsweep.analysis.published import Published
 from bitsweep.bits import parse_allocation
 from bitsweep.measurement import Split
-from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, TrialRow
+from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow, TrialRow
 
 FULL_PRECISION = "w32a32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One arm at one allocation: mean and sample sd over n seeds, in percent."""
+    """One arm at one allocation: mean and sample sd of the sweep's metric over n seeds.
+
+    `correct_by_seed` holds the counts behind it, for top-1 alone: they make paired tests exact.
+    """
 
     arm: str
     method: str
@@ -32,6 +35,7 @@ class Cell:
     bitops: float
     size_bits: int
     mean_weight_bits: float
+    value_by_seed: Mapping[int, float]
     correct_by_seed: Mapping[int, int]
     total: int
 
@@ -76,6 +80,8 @@ class Table:
     footnotes: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
     published: tuple[Published, ...] = ()
+    metric: str = "top1_percent"
+    goal: str = "maximize"
 
 
 def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) -> Table:
@@ -88,7 +94,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
     rows = reader.results(sweep.name)
     stage = "confirm" if any(row.stage == "confirm" for row in rows) else "search"
     split = split or ("test" if stage == "confirm" else "validation")
-    cells = _cells(arms, rows, stage=stage, split=split)
+    cells = _cells(arms, rows, sweep=sweep, stage=stage, split=split)
     return Table(
         sweep=sweep.name,
         question=sweep.question,
@@ -100,11 +106,13 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
         cells=cells,
         comparisons=_compare(reader.comparisons(sweep.id), cells),
         footnotes=tuple(_footnotes(arms, reader.trial_rows(sweep.id), stage=stage)),
+        metric=sweep.metric,
+        goal=sweep.goal,
     )
 
 
 def _cells(
-    arms: Sequence[ArmRow], rows: Sequence[ResultRow], *, stage: str, split: str
+    arms: Sequence[ArmRow], rows: Sequence[ResultRow], *, sweep: SweepRow, stage: str, split: str
 ) -> dict[tuple[str, str], Cell]:
     # An oracle reads the labels: an upper bound, which no table shows as a method.
     kept = [
@@ -116,43 +124,49 @@ def _cells(
     ]
     cells = {}
     for arm in arms:
-        mine = [row for row in kept if row.arm == arm.name and row.correct is not None]
+        mine = [row for row in kept if row.arm == arm.name and row.value is not None]
         for allocation in {row.allocation for row in mine}:
             at = [row for row in mine if row.allocation == allocation]
-            configuration = _chosen([row for row in at if row.split == "validation"])
+            validated = [row for row in at if row.split == "validation"]
+            configuration = _chosen(validated, goal=sweep.goal)
             shown = [
                 row for row in at if row.split == split and row.configuration_id == configuration
             ]
             if shown:
-                cells[arm.name, allocation] = _cell(arm, allocation, shown)
+                cells[arm.name, allocation] = _cell(arm, allocation, shown, metric=sweep.metric)
     return cells
 
 
-def _chosen(validation: Sequence[ResultRow]) -> int | None:
+def _chosen(validation: Sequence[ResultRow], *, goal: str) -> int | None:
     """The configuration that is best on validation: never chosen on what is reported."""
     by_configuration: dict[int | None, list[float]] = {}
     for row in validation:
-        percent = 100.0 * (row.correct or 0) / row.total
-        by_configuration.setdefault(row.configuration_id, []).append(percent)
-    ranked = [(fmean(values), -(id_ or 0), id_) for id_, values in by_configuration.items()]
+        by_configuration.setdefault(row.configuration_id, []).append(row.value or 0.0)
+    sign = -1 if goal == "minimize" else 1
+    ranked = [(sign * fmean(values), -(id_ or 0), id_) for id_, values in by_configuration.items()]
     return max(ranked)[2] if ranked else None
 
 
-def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow]) -> Cell:
-    percents = [100.0 * (row.correct or 0) / row.total for row in rows]
+def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: str) -> Cell:
+    values = [row.value or 0.0 for row in rows]
     first = rows[0]
     return Cell(
         arm=arm.name,
         method=arm.method,
         allocation=allocation,
         split=first.split,
-        mean=fmean(percents),
-        sd=stdev(percents) if len(percents) > 1 else None,
-        n=len(percents),
+        mean=fmean(values),
+        sd=stdev(values) if len(values) > 1 else None,
+        n=len(values),
         bitops=fmean(row.bitops for row in rows),
         size_bits=first.size_bits,
         mean_weight_bits=fmean(row.mean_weight_bits for row in rows),
-        correct_by_seed={row.seed: row.correct or 0 for row in rows},
+        value_by_seed={row.seed: row.value or 0.0 for row in rows},
+        correct_by_seed={
+            row.seed: row.correct
+            for row in rows
+            if metric == "top1_percent" and row.correct is not None
+        },
         total=first.total,
     )
 
@@ -206,9 +220,18 @@ def _paired_cells(one: ComparisonRow, cells: Mapping[tuple[str, str], Cell]) -> 
     left, right = _cell_of(one.arm, one.at, cells), _cell_of(one.against, one.at, cells)
     if left is None or right is None:
         return None
-    seeds = sorted(set(left.correct_by_seed) & set(right.correct_by_seed))
-    counts = [left.correct_by_seed[seed] - right.correct_by_seed[seed] for seed in seeds]
-    return paired(counts, total=left.total) if counts else None
+    return paired_cells(left, right)
+
+
+def paired_cells(left: Cell, right: Cell) -> Paired | None:
+    """Two cells on their common seeds, by counts where both have them; None without a seed."""
+    seeds = sorted(set(left.value_by_seed) & set(right.value_by_seed))
+    if not seeds:
+        return None
+    if left.correct_by_seed and right.correct_by_seed and left.total == right.total:
+        counts = [left.correct_by_seed[seed] - right.correct_by_seed[seed] for seed in seeds]
+        return paired(counts, total=left.total)
+    return paired_values([left.value_by_seed[one] - right.value_by_seed[one] for one in seeds])
 
 
 def _cell_of(arm: str, at: str, cells: Mapping[tuple[str, str], Cell]) -> Cell | None:

@@ -88,8 +88,9 @@ class LiveDisplay:
         if progress.pruned:
             parts.append(f"{progress.pruned} pruned")
         if progress.best:
-            arm, value = max(progress.best, key=lambda item: item[1])
-            parts.append(f"best {arm} {value:.2f}")
+            choose = min if progress.goal == "minimize" else max
+            arm, value = choose(progress.best, key=lambda item: item[1])
+            parts.append(f"best {arm} {value:.4g}")
         ran = over - progress.reused
         if ran > 0 and progress.planned > over:
             left = (monotonic() - self._begin) / ran * (progress.planned - over)

@@ -152,8 +152,11 @@ def table(
         typer.Option("--against", metavar="ARM", help="Paired differences to this arm."),
     ] = None,
     margin: Annotated[
-        float, typer.Option("--margin", min=0.01, help="Of equivalence, in points.")
-    ] = 0.3,
+        float | None,
+        typer.Option(
+            "--margin", min=1e-6, help="Of equivalence, in the metric's unit; top-1: 0.3 points."
+        ),
+    ] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Beside papers' numbers of the same setting.")
     ] = False,

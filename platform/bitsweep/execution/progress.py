@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bitsweep.execution.roster import Entry, Study
+from bitsweep.measurement import Goal
 from bitsweep.sweep import Objective
 from bitsweep.trial import Diverged, Failed, Finished, Pruned
 
@@ -21,6 +22,7 @@ class Progress:
     measurements: int
     best: tuple[tuple[str, float], ...]
     event: str = ""
+    goal: Goal = "maximize"
 
 
 def progress_of(
@@ -43,6 +45,7 @@ def progress_of(
         measurements=measurements,
         best=_best(studies, objective),
         event=event,
+        goal=objective.goal,
     )
 
 
@@ -66,5 +69,5 @@ def describe(entry: Entry, metric: str) -> str:
         return f"{text}: {entry.outcome.reason}"
     if not entry.validation or entry.outcome is None:
         return text
-    shown = ", ".join(f"{label} {value:.2f}" for label, value in entry.validation.items())
+    shown = ", ".join(f"{label} {value:.4g}" for label, value in entry.validation.items())
     return f"{text}: validation {metric} {shown}"

@@ -6,7 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bitsweep.sweep import Asha, Goal
+from bitsweep.measurement import Goal
+from bitsweep.sweep import Asha
 
 
 class Pruner(Protocol):

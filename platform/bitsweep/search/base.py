@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from bitsweep.measurement import Goal
 from bitsweep.space import Space, Value
-from bitsweep.sweep import Goal, Sampler
+from bitsweep.sweep import Sampler
 
 Verdict = Literal["complete", "pruned", "failed"]
 

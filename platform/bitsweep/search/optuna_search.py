@@ -15,9 +15,9 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
+from bitsweep.measurement import Goal
 from bitsweep.search.base import Told
 from bitsweep.space import Choice, Dimension, Space, Value, is_active
-from bitsweep.sweep import Goal
 from bitsweep.trial import canonical_json
 
 _STATES = {

@@ -83,6 +83,10 @@ def open_to_read(address: str) -> Engine:
             raise StoreError(
                 f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
             )
+        if not any(one["name"] == "metric" for one in inspect(engine).get_columns("sweeps")):
+            raise StoreError(
+                f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
+            )
     except SQLAlchemyError as error:
         raise StoreError(
             f"store {shown(address)!r} cannot be read: {first_line(error)}"

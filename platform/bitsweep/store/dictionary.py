@@ -19,7 +19,8 @@ percents and means are derived in views and tables. BitOps and sizes stand once 
 _VIEW_PURPOSES = {
     "member_results": "`results` with the configuration each row belongs to: the tables' source",
     "results": "one row per trial, split and allocation at the trial's last epoch: start here",
-    "best_per_bit": "the best arm on test per sweep and allocation, over confirmed seeds",
+    "scores": "`results` by the metric that each sweep is judged by, whichever it is: `value`",
+    "best_per_bit": "the best arm by that metric on test per sweep and allocation, over seeds",
 }
 
 

@@ -5,8 +5,9 @@ The table asks for last epochs alone; figures ask here for the rest.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 
 from bitsweep.space import Value
 from bitsweep.store import schema
@@ -15,7 +16,7 @@ from bitsweep.store.reader import Reader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """A measurement of a trial of a current arm, at any epoch."""
+    """The sweep's metric as a trial of a current arm measured it, at any epoch."""
 
     arm: str
     method: str
@@ -26,13 +27,7 @@ class CurvePoint:
     split: str
     allocation: str
     epoch: int
-    correct: int
-    total: int
-
-    @property
-    def top1_percent(self) -> float:
-        """Top-1 in percent."""
-        return 100.0 * self.correct / self.total
+    value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +52,7 @@ class Searched:
     trial_id: str
     allocation: str
     parameters: Mapping[str, Value]
-    top1_percent: float
+    value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +67,21 @@ class Setting:
 _MEMBERS = schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
 
 
-def curve_points(reader: Reader, sweep_id: int, *, split: str) -> list[CurvePoint]:
-    """What the current arms measured on a split, epoch by epoch; regressions have no points."""
+def _value(metric: str) -> ColumnElement[Any]:
+    """A metric as a column of `measurements`, empty where it was not measured."""
+    table = schema.measurements
+    value: ColumnElement[Any]
+    if metric == "top1_percent":
+        value = 100.0 * table.c.correct / table.c.total
+    elif metric == "loss":
+        value = table.c.loss_sum / table.c.total
+    else:
+        value = table.c.metric_sums[metric].as_float() / table.c.total
+    return value
+
+
+def curve_points(reader: Reader, sweep_id: int, *, metric: str, split: str) -> list[CurvePoint]:
+    """A metric that the current arms measured on a split, epoch by epoch."""
     members, arms, trials = schema.memberships, schema.arms, schema.trials
     table, allocations = schema.measurements, schema.allocations
     joined = (
@@ -92,13 +100,12 @@ def curve_points(reader: Reader, sweep_id: int, *, split: str) -> list[CurvePoin
             table.c.split,
             allocations.c.label.label("allocation"),
             table.c.epoch,
-            table.c.correct,
-            table.c.total,
+            _value(metric).label("value"),
         )
         .distinct()
         .select_from(joined)
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
-        .where((table.c.split == split) & table.c.correct.is_not(None))
+        .where((table.c.split == split) & _value(metric).is_not(None))
         .order_by(arms.c.name, allocations.c.label, trials.c.seed, trials.c.id, table.c.epoch)
     )
     return [CurvePoint(**row) for row in reader.rows(query)]
@@ -146,7 +153,7 @@ def layer_widths(reader: Reader, sweep_id: int) -> list[LayerWidth]:
     return [LayerWidth(**row) for row in reader.rows(query)]
 
 
-def searched(reader: Reader, sweep_id: int) -> list[Searched]:
+def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
     """The finished trials of the search with their configuration, at their last epoch."""
     members, arms, configurations = schema.memberships, schema.arms, schema.configurations
     trials, table, allocations = schema.trials, schema.measurements, schema.allocations
@@ -166,12 +173,12 @@ def searched(reader: Reader, sweep_id: int) -> list[Searched]:
             trials.c.id.label("trial_id"),
             allocations.c.label.label("allocation"),
             configurations.c.parameters,
-            (100.0 * table.c.correct / table.c.total).label("top1_percent"),
+            _value(metric).label("value"),
         )
         .select_from(joined)
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "search") & (table.c.split == "validation"))
-        .where((outcomes.c.status == "finished") & table.c.correct.is_not(None))
+        .where((outcomes.c.status == "finished") & _value(metric).is_not(None))
         .order_by(arms.c.position, configurations.c.id, allocations.c.label)
     )
     return [Searched(**row) for row in reader.rows(query)]

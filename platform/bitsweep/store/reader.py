@@ -52,20 +52,31 @@ class Score:
     correct: int | None
     total: int
     loss_sum: float | None
+    metric_sums: Mapping[str, float]
     recorded_at: str
 
     def metric(self, name: str) -> float:
-        """top1_percent or loss; KeyError where it was not measured."""
+        """top1_percent, loss or another metric; KeyError where it was not measured."""
         if name == "top1_percent" and self.correct is not None:
             return 100.0 * self.correct / self.total
         if name == "loss" and self.loss_sum is not None:
             return self.loss_sum / self.total
-        raise KeyError(name)
+        return self.metric_sums[name] / self.total
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all that was measured."""
+        counted = ("top1_percent",) if self.correct is not None else ()
+        lost = ("loss",) if self.loss_sum is not None else ()
+        return (*counted, *lost, *sorted(self.metric_sums))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultRow:
-    """A row of the view `member_results`: a measurement at the last epoch of a trial."""
+    """A row of the view `member_results`: a measurement at the last epoch of a trial.
+
+    `value` is the sweep's metric, None where it was not measured.
+    """
 
     arm: str | None
     method: str
@@ -82,6 +93,7 @@ class ResultRow:
     bitops: float
     size_bits: int
     mean_weight_bits: float
+    value: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +125,7 @@ class SweepRow:
     question: str
     convention: str
     goal: str
+    metric: str
     text: str
     text_sha256: str
     command: str
@@ -275,6 +288,7 @@ class Reader:
                 table.c.correct,
                 table.c.total,
                 table.c.loss_sum,
+                table.c.metric_sums,
                 evaluations.c.recorded_at,
             )
             .select_from(

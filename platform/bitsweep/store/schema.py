@@ -47,6 +47,13 @@ sweeps = Table(
     Column("text_sha256", String(64), nullable=False, comment="digest of that text"),
     Column("command", Text, nullable=False, comment="what ran it last"),
     Column("goal", String(8), nullable=False, comment="maximize | minimize"),
+    Column(
+        "metric",
+        String(64),
+        nullable=False,
+        server_default="top1_percent",
+        comment="what it is judged by: its tables and figures show it",
+    ),
     Column("convention", String(20), nullable=False, comment="default cost convention"),
     Column("created_at", String(32), nullable=False),
     Column("updated_at", String(32), nullable=False),
@@ -320,7 +327,10 @@ SELECT s.name AS sweep, a.name AS arm, t.method AS method, t.id AS trial_id, t.s
         WHEN 'whole_agent' THEN m.size_bits_whole_agent
         ELSE m.size_bits_whole_ends8 END AS size_bits,
     m.mean_weight_bits AS mean_weight_bits, s.convention AS convention,
-    b.configuration_id AS configuration_id
+    b.configuration_id AS configuration_id, s.metric AS metric, s.goal AS goal,
+    CASE s.metric WHEN 'top1_percent' THEN 100.0 * m.correct / m.total
+        WHEN 'loss' THEN m.loss_sum / m.total
+        ELSE CAST(m.metric_sums ->> s.metric AS FLOAT) / m.total END AS value
 FROM memberships b
 JOIN sweeps s ON s.id = b.sweep_id
 JOIN trials t ON t.id = b.trial_id
@@ -336,17 +346,27 @@ SELECT DISTINCT sweep, arm, method, trial_id, seed, stage, status, split, alloca
     convention
 FROM member_results
 """
+SCORES_VIEW = """
+SELECT DISTINCT sweep, arm, method, trial_id, seed, stage, status, split, allocation, allocator,
+    protocol, epoch, metric, goal, value, bitops, size_bits, mean_weight_bits, convention
+FROM member_results
+"""
 BEST_PER_BIT_VIEW = """
-SELECT sweep, allocation, arm, method, mean_top1_percent, n, convention FROM (
-    SELECT sweep, allocation, arm, method, AVG(top1_percent) AS mean_top1_percent, COUNT(*) AS n,
-        MIN(convention) AS convention,
-        ROW_NUMBER() OVER (PARTITION BY sweep, allocation ORDER BY AVG(top1_percent) DESC) AS place
-    FROM results WHERE stage = 'confirm' AND split = 'test' AND status = 'finished'
-    GROUP BY sweep, allocation, arm, method
+SELECT sweep, allocation, arm, method, mean_top1_percent, n, convention, metric, mean_value FROM (
+    SELECT r.sweep AS sweep, r.allocation AS allocation, r.arm AS arm, r.method AS method,
+        CASE MIN(r.metric) WHEN 'top1_percent' THEN AVG(r.value) END AS mean_top1_percent,
+        COUNT(*) AS n, MIN(r.convention) AS convention, MIN(r.metric) AS metric,
+        AVG(r.value) AS mean_value,
+        ROW_NUMBER() OVER (PARTITION BY r.sweep, r.allocation ORDER BY
+            CASE MIN(r.goal) WHEN 'minimize' THEN -AVG(r.value) ELSE AVG(r.value) END DESC
+        ) AS place
+    FROM scores r WHERE r.stage = 'confirm' AND r.split = 'test' AND r.status = 'finished'
+    GROUP BY r.sweep, r.allocation, r.arm, r.method
 ) AS ranked WHERE place = 1
 """
 VIEWS = {
     "member_results": MEMBER_RESULTS_VIEW,
     "results": RESULTS_VIEW,
+    "scores": SCORES_VIEW,
     "best_per_bit": BEST_PER_BIT_VIEW,
 }

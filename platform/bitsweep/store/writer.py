@@ -77,6 +77,7 @@ class Writer:
             "text_sha256": digest(sweep.text),
             "command": sweep.command,
             "goal": sweep.goal,
+            "metric": sweep.metric,
             "convention": str(sweep.task.convention),
             "updated_at": self._now(),
         }

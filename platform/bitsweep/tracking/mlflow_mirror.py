@@ -240,13 +240,9 @@ def _metrics(scores: Iterable[Score]) -> list[Metric]:
     metrics = []
     for score in scores:
         milliseconds = int(datetime.fromisoformat(score.recorded_at).timestamp() * 1000)
-        for name in ("top1_percent", "loss"):
-            try:
-                value = score.metric(name)
-            except KeyError:
-                continue
-            key = f"{score.split}/{name}/{_safe(score.allocation)}"
-            metrics.append(Metric(key, value, milliseconds, score.epoch))
+        for name in score.metrics:
+            key = f"{score.split}/{_safe(name)}/{_safe(score.allocation)}"
+            metrics.append(Metric(key, score.metric(name), milliseconds, score.epoch))
     return metrics
 
 

@@ -6,12 +6,13 @@ from functools import partial
 import torch
 
 from bitsweep.errors import UnknownName, nearest
+from bitsweep.trainer import Shape
 from bitsweep_trainers.models.lenet5 import lenet5
 from bitsweep_trainers.models.network import Network, initialise
 from bitsweep_trainers.models.resnet import resnet
 from bitsweep_trainers.models.small_cnn import small_cnn
 
-BUILDERS: dict[str, Callable[[tuple[int, int, int], int], Network]] = {
+BUILDERS: dict[str, Callable[[Shape, int], Network]] = {
     "small-cnn": small_cnn,
     "lenet5": lenet5,
     "resnet8": partial(resnet, blocks_per_stage=1, shortcut="A"),
@@ -21,9 +22,7 @@ BUILDERS: dict[str, Callable[[tuple[int, int, int], int], Network]] = {
 }
 
 
-def build(
-    name: str, shape: tuple[int, int, int], classes: int, generator: torch.Generator
-) -> Network:
+def build(name: str, shape: Shape, classes: int, generator: torch.Generator) -> Network:
     """The network on the generator's device, weights drawn from it; UnknownName if there is none.
 
     `shape` is that of an image: (channels, height, width).

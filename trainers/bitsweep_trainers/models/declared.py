@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from bitsweep.cost import Layer, Place
-from bitsweep.trainer import ModelDeclaration
+from bitsweep.trainer import ModelDeclaration, Shape
 
 RESNET_WIDTHS = (16, 32, 64)
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

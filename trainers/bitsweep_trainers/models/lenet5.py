@@ -2,10 +2,11 @@
 
 from torch import nn
 
+from bitsweep.trainer import Shape
 from bitsweep_trainers.models.network import Network, convolution, named
 
 
-def lenet5(shape: tuple[int, int, int], classes: int) -> Network:
+def lenet5(shape: Shape, classes: int) -> Network:
     """Convolutions without padding; a batch norm and a ReLU also behind the hidden linear map."""
     channels, height, width = shape
     stem = named(

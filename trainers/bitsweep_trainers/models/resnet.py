@@ -9,6 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitsweep.trainer import Shape
 from bitsweep_trainers.models.network import Network, convolution, named, pooled_classifier
 
 WIDTHS = (16, 32, 64)
@@ -54,9 +55,7 @@ class BasicBlock(nn.Module):
         return summed
 
 
-def resnet(
-    shape: tuple[int, int, int], classes: int, *, blocks_per_stage: int, shortcut: Shortcut
-) -> Network:
+def resnet(shape: Shape, classes: int, *, blocks_per_stage: int, shortcut: Shortcut) -> Network:
     """Three stages of widths 16, 32, 64; depth 6 * blocks_per_stage + 2."""
     stem = named(
         conv=convolution(shape[0], WIDTHS[0], kernel=3, padding=1),

@@ -2,10 +2,11 @@
 
 from torch import nn
 
+from bitsweep.trainer import Shape
 from bitsweep_trainers.models.network import Network, convolution, named, pooled_classifier
 
 
-def small_cnn(shape: tuple[int, int, int], classes: int) -> Network:
+def small_cnn(shape: Shape, classes: int) -> Network:
     """16C3-MP2-32C3-MP2-64C3, global average pool, classifier."""
     stem = named(
         conv=convolution(shape[0], 16, kernel=3, padding=1),
