@@ -69,8 +69,6 @@ def _check_task(sweep: Sweep, declarations: Declarations) -> None:
         message += f"{data.name} has {data.kind}: add trainer = {named[0]!r}" if named else ""
         raise Problem(("task", "data"), message)
     if task.weights is not None:
-        if not model.takes_weights:
-            raise Problem(("task", "weights"), f"{model.name} has no weights in a known format")
         _known(file_sha256, task.weights, ("task", "weights"))
 
 

@@ -134,7 +134,6 @@ class ModelDeclaration:
     numerics: int
     layers: Callable[[Shape, int], tuple[Layer, ...]]
     data_kind: DataKind = "images"
-    takes_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ CHANGES: dict[str, Any] = {
     "backend": "compiled",
     "weights_sha256": "3" * 64,
 }
-PLACES = {"data_path": "/data/beats.npz", "weights_path": "/weights/resnet18.pth"}
+PLACES: dict[str, Any] = {"data_path": "/data/beats.npz", "weights_path": "/weights/resnet18.pth"}
 values = (
     st.booleans()
     | st.integers()

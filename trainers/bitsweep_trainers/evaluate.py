@@ -12,8 +12,9 @@ from bitsweep.errors import Diverged
 from bitsweep.measurement import Measurement, Split
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.augment import normalise
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.losses import complex_cosines, normalised_errors, task_loss
 from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
 from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.models.declared import MODELS
@@ -23,10 +24,26 @@ EVALUATION_BATCH = 500
 
 def layer_bits(trial: Trial, bits: Bits) -> tuple[LayerBits, ...]:
     """The bits of each layer of the trial's model at one of its widths, as its method declares."""
-    data = DATA_SETS[trial.data]
+    data = data_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     declared = DECLARED_METHODS[trial.method]
     return declared.layer_bits(layers, bits, trial.parameters, trial.bits)
+
+
+@torch.inference_mode()
+def regress(
+    network: nn.Module, vectors: Tensor, targets: Tensor, *, data: Arrays
+) -> dict[str, float]:
+    """Sums over vectors of the loss and of what they are judged by, in evaluation mode."""
+    network.eval()
+    sums = {"loss": 0.0, "cosine_similarity": 0.0, "normalised_error": 0.0}
+    for begin in range(0, len(targets), EVALUATION_BATCH):
+        batch = slice(begin, begin + EVALUATION_BATCH)
+        outputs, wanted = network(normalise(vectors[batch], data.mean, data.std)), targets[batch]
+        sums["loss"] += float(task_loss(outputs, wanted, reduction="sum"))
+        sums["cosine_similarity"] += float(complex_cosines(outputs, wanted).sum())
+        sums["normalised_error"] += float(normalised_errors(outputs, wanted).sum())
+    return sums
 
 
 @torch.inference_mode()
@@ -52,15 +69,20 @@ def measure(
     is_test = split == "test"
     images = data.test_images if is_test else data.validation_images
     labels = data.test_labels if is_test else data.validation_labels
-    correct, loss_sum = count(network, images, labels, data=data)
-    if not isfinite(loss_sum):
-        raise Diverged(f"the {split} loss is {loss_sum} at {bits.label}")
+    correct: int | None = None
+    if labels.is_floating_point():
+        sums = regress(network, images, labels, data=data)
+    else:
+        correct, loss_sum = count(network, images, labels, data=data)
+        sums = {"loss": loss_sum}
+    if not isfinite(sums["loss"]):
+        raise Diverged(f"the {split} loss is {sums['loss']} at {bits.label}")
     return Measurement(
         split=split,
         allocation=Allocation.uniform(bits),
         total=len(labels),
         correct=correct,
-        sums={"loss": loss_sum},
+        sums=sums,
         layer_bits=layer_bits(trial, bits),
     )
 

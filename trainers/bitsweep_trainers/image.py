@@ -1,4 +1,4 @@
-"""The trainer for image classification: from a trial to evaluations.
+"""The trainer for images, series and vectors: from a trial to evaluations.
 
 Puts together data, model, method and start; the loop itself stands in `loop`.
 """
@@ -6,6 +6,8 @@ Puts together data, model, method and start; the loop itself stands in `loop`.
 import os
 from collections.abc import Generator
 from dataclasses import replace
+from hashlib import file_digest
+from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -16,13 +18,20 @@ from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
-from bitsweep_trainers.data.augment import AUGMENTATIONS, NO_AUGMENTATION, normalise
-from bitsweep_trainers.data.declared import DATA_SETS
-from bitsweep_trainers.data.load import Arrays, load
+from bitsweep_trainers.data.augment import (
+    AUGMENTATIONS,
+    IMAGE_FOLDER,
+    NO_AUGMENTATION,
+    Augmentation,
+    normalise,
+)
+from bitsweep_trainers.data.cache import data_of
+from bitsweep_trainers.data.load import Arrays, load_of
 from bitsweep_trainers.evaluate import measure_all
 from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
 from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.models.build import build
+from bitsweep_trainers.models.pretrained import load_weights
 
 CALIBRATION_IMAGES = 1024
 
@@ -36,7 +45,7 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     make_repeatable(trial, device)
     method = method_of(trial.method)
-    divided = method.divide(load(trial.data), trial, loop.stream(trial.seed, "divide"))
+    divided = method.divide(load_of(trial), trial, loop.stream(trial.seed, "divide"))
     data = on_device(divided, device)
     network = start_network(trial, workspace)
     network = method.convert(network, trial, loop.stream(trial.seed, "convert"))
@@ -46,13 +55,20 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     network.train()
     first_images = data.train_images[:CALIBRATION_IMAGES]
     method.calibrate(network, trial, normalise(first_images, data.mean, data.std))
-    augmentation = AUGMENTATIONS.get(trial.data, NO_AUGMENTATION)
+    augmentation = augmentation_of(trial)
     training = loop.prepare(network, method, trial=trial, data=data, augmentation=augmentation)
     if trial.epochs:
         yield from loop.run(training, workspace)
     elif not workspace.state_path.exists():
         yield evaluate_once(training, workspace, seconds=perf_counter() - began)
         loop.save_state(training, workspace.state_path, epoch=0, seconds=0.0)
+
+
+def augmentation_of(trial: Trial) -> Augmentation:
+    """How the training images of a trial are varied; series and vectors are not."""
+    if trial.data_path is None:
+        return AUGMENTATIONS.get(trial.data, NO_AUGMENTATION)
+    return IMAGE_FOLDER if data_of(trial).kind == "images" else NO_AUGMENTATION
 
 
 def check(trial: Trial) -> None:
@@ -62,11 +78,11 @@ def check(trial: Trial) -> None:
         if value != honoured:
             raise InputError(f"the image trainer runs with {name} {honoured}, got {value}")
     declared = DECLARED_METHODS[trial.method]
-    if declared.needs_start and trial.start is None:
+    if declared.needs_start and trial.start is None and trial.weights_path is None:
         raise InputError(f"method {trial.method} needs a start: a trained network to begin from")
     if trial.epochs and not declared.trains:
         raise InputError(f"method {trial.method} trains nothing: it runs 0 epochs")
-    if trial.data_sha256 != DATA_SETS[trial.data].sha256:
+    if trial.data_sha256 != data_of(trial).sha256:
         raise InputError(f"the trial was made for another version of the data set {trial.data}")
 
 
@@ -98,10 +114,12 @@ def on_device(data: Arrays, device: torch.device) -> Arrays:
 
 def start_network(trial: Trial, workspace: Workspace) -> nn.Module:
     """The plain network: drawn from the seed, or with the weights of the trial's start."""
-    declared = DATA_SETS[trial.data]
+    declared = data_of(trial)
     draws = loop.stream(trial.seed, "model")
     network = build(trial.model, declared.shape, declared.classes, draws)
     if trial.start is None:
+        if trial.weights_path is not None:
+            begin_with_file(network, trial, Path(trial.weights_path))
         return network
     if workspace.start_checkpoint is None:
         raise InputError(f"trial {trial.short_id} starts from {trial.start}: no checkpoint came")
@@ -114,6 +132,18 @@ def start_network(trial: Trial, workspace: Workspace) -> nn.Module:
         )
     network.load_state_dict(document["network"])
     return network
+
+
+def begin_with_file(network: nn.Module, trial: Trial, path: Path) -> None:
+    """Load pretrained weights; InputError if the file is not the one the trial was made for."""
+    try:
+        with path.open("rb") as file:
+            found = file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"weights {path}: cannot be read: {error.strerror}") from error
+    if found != trial.weights_sha256:
+        raise InputError(f"weights {path}: the file has changed since the trial was planned")
+    load_weights(network, path, model=trial.model)
 
 
 def evaluate_once(training: loop.Training, workspace: Workspace, *, seconds: float) -> Evaluation:

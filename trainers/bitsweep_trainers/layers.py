@@ -15,7 +15,7 @@ from bitsweep_trainers.methods.base import ParameterGroup
 from bitsweep_trainers.quantizers.learned_step import LearnedStep, Role
 
 END_BITS = 8
-Computing = nn.Conv2d | nn.Linear
+Computing = nn.Conv2d | nn.Conv1d | nn.Linear
 
 
 class QuantizedConv2d(nn.Conv2d):
@@ -48,6 +48,36 @@ class QuantizedConv2d(nn.Conv2d):
         return output
 
 
+class QuantizedConv1d(nn.Conv1d):
+    """A convolution over series, quantized likewise; shares the given one's tensors."""
+
+    def __init__(
+        self, source: nn.Conv1d, *, weight_quantizer: nn.Module, input_quantizer: nn.Module
+    ) -> None:
+        super().__init__(
+            source.in_channels,
+            source.out_channels,
+            source.kernel_size,  # type: ignore[arg-type]  # typed as tuples of any length
+            stride=source.stride,  # type: ignore[arg-type]
+            padding=source.padding,  # type: ignore[arg-type]
+            dilation=source.dilation,  # type: ignore[arg-type]
+            groups=source.groups,
+            bias=source.bias is not None,
+            padding_mode=source.padding_mode,
+            device="meta",  # draws nothing: the tensors are the source's
+        )
+        self.weight = source.weight
+        self.bias = source.bias
+        self.weight_quantizer = weight_quantizer
+        self.input_quantizer = input_quantizer
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(N, C, L) -> (N, O, L')."""
+        weights_OIL = self.weight_quantizer(self.weight)
+        output: Tensor = self._conv_forward(self.input_quantizer(values), weights_OIL, self.bias)
+        return output
+
+
 class QuantizedLinear(nn.Linear):
     """A linear map of quantized inputs by quantized weights; shares the given one's tensors."""
 
@@ -68,7 +98,7 @@ class QuantizedLinear(nn.Linear):
         return nn.functional.linear(self.input_quantizer(values), weights_OI, self.bias)
 
 
-Quantized = QuantizedConv2d | QuantizedLinear
+Quantized = QuantizedConv2d | QuantizedConv1d | QuantizedLinear
 
 
 def quantized(
@@ -79,6 +109,10 @@ def quantized(
         return QuantizedConv2d(
             source, weight_quantizer=weight_quantizer, input_quantizer=input_quantizer
         )
+    if isinstance(source, nn.Conv1d):
+        return QuantizedConv1d(
+            source, weight_quantizer=weight_quantizer, input_quantizer=input_quantizer
+        )
     return QuantizedLinear(
         source, weight_quantizer=weight_quantizer, input_quantizer=input_quantizer
     )
@@ -86,18 +120,12 @@ def quantized(
 
 def computing_layers(part: nn.Module) -> list[tuple[str, Computing]]:
     """The convolutions and linear maps within a module with their paths, in `modules()` order."""
-    return [
-        (path, one) for path, one in part.named_modules() if isinstance(one, nn.Conv2d | nn.Linear)
-    ]
+    return [(path, one) for path, one in part.named_modules() if isinstance(one, Computing)]
 
 
 def quantized_layers(part: nn.Module) -> list[tuple[str, Quantized]]:
     """The layers with quantizers within a module with their paths, in `modules()` order."""
-    return [
-        (path, one)
-        for path, one in part.named_modules()
-        if isinstance(one, QuantizedConv2d | QuantizedLinear)
-    ]
+    return [(path, one) for path, one in part.named_modules() if isinstance(one, Quantized)]
 
 
 def replace_layers(part: nn.Module, make: Callable[[Computing], nn.Module]) -> None:
@@ -106,7 +134,7 @@ def replace_layers(part: nn.Module, make: Callable[[Computing], nn.Module]) -> N
     Layers that are quantized stay. `part` itself cannot be a layer.
     """
     for path, layer in computing_layers(part):
-        if not isinstance(layer, QuantizedConv2d | QuantizedLinear):
+        if not isinstance(layer, Quantized):
             part.set_submodule(path, make(layer))
 
 
@@ -184,9 +212,9 @@ def float_groups(
     kernels: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, Computing | nn.BatchNorm1d | nn.BatchNorm2d):
             for name, one in module.named_parameters(recurse=False):
-                is_kernel = name == "weight" and isinstance(module, nn.Conv2d | nn.Linear)
+                is_kernel = name == "weight" and isinstance(module, Computing)
                 (kernels if is_kernel else others).append(one)
     return (
         ParameterGroup(
@@ -220,7 +248,7 @@ def fold_batch_norms(network: nn.Module) -> None:
     """
     previous: Computing | None = None
     for path, module in list(network.named_modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, Computing):
             previous = module
         elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             assert previous is not None, f"no layer comes before {path}"

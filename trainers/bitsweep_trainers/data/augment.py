@@ -7,13 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bitsweep_trainers.data.image_files import ImageFiles
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """`pad` black pixels on each side, then a random crop of the old size; random mirroring."""
+    """`pad` black pixels on each side, then a random crop of the old size; random mirroring.
+
+    `is_resized`: images that are still files are decoded by random parts of them.
+    """
 
     pad: int = 0
     is_flipped: bool = False
+    is_resized: bool = False
 
     def __post_init__(self) -> None:
         if self.pad < 0:
@@ -26,15 +32,21 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "fashion-mnist": NO_AUGMENTATION,
     "mnist": NO_AUGMENTATION,
     "cifar10": Augmentation(pad=4, is_flipped=True),
+    "cifar100": Augmentation(pad=4, is_flipped=True),
 }
+IMAGE_FOLDER = Augmentation(is_resized=True, is_flipped=True)
 
 
-def augment(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor | ImageFiles, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor:
     """(N, C, H, W) -> the same shape and type, each image by draws of its own.
 
     Draws come from the generator, on its device: a CPU generator gives the same images on any
     device. Without augmentation nothing is drawn and the images themselves come back.
     """
+    if isinstance(images, ImageFiles):
+        images = images.cropped(generator) if augmentation.is_resized else images.centred()
     if augmentation.pad:
         images = random_crop(images, augmentation.pad, generator)
     if augmentation.is_flipped:
@@ -60,12 +72,20 @@ def random_crop(images: Tensor, pad: int, generator: torch.Generator) -> Tensor:
     return windows_NCYXHW[torch.arange(count, device=images.device), :, down, right]
 
 
-def normalise(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+def normalise(images: Tensor | ImageFiles, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """uint8 (N, C, H, W) -> float32 (images / 255 - mean) / std, per channel.
+
+    Floats (N, C, ...) -> (values - mean) / std. Files are decoded by their centre.
 
     >>> normalise(torch.tensor([[[[0, 255]]]], dtype=torch.uint8), [0.5], [0.25]).tolist()
     [[[[-2.0, 2.0]]]]
     """
+    if isinstance(images, ImageFiles):
+        images = images.centred()
+    if images.is_floating_point():
+        shape = (len(mean), *(1,) * (images.dim() - 2))
+        shifts = torch.tensor(list(mean), device=images.device).view(shape)
+        return (images - shifts) / torch.tensor(list(std), device=images.device).view(shape)
     scale = torch.tensor([1 / (255 * one) for one in std], device=images.device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
     return images.float() * scale[:, None, None] + shift[:, None, None]

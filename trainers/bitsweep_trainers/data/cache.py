@@ -5,8 +5,10 @@ from pathlib import Path
 
 from bitsweep.errors import UnknownName, nearest
 from bitsweep.trainer import DataDeclaration
+from bitsweep.trial import Trial
 from bitsweep_trainers.data.arrays import RawArrays, read_npz
 from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.paths import data_of_path
 
 FOLDER_VARIABLE = "BITSWEEP_DATA"
 
@@ -17,6 +19,13 @@ def declaration(name: str) -> DataDeclaration:
         hint = nearest(name, list(DATA_SETS))
         raise UnknownName(f"unknown data set {name!r}{hint}; known: {', '.join(DATA_SETS)}")
     return DATA_SETS[name]
+
+
+def data_of(trial: Trial) -> DataDeclaration:
+    """What the trial's data set declares; one that is named by a path is read from there."""
+    if trial.data_path is None:
+        return declaration(trial.data)
+    return data_of_path(Path(trial.data_path))
 
 
 def data_folder() -> Path:
@@ -30,6 +39,21 @@ def data_path(data: DataDeclaration, folder: Path | None = None) -> Path:
     if data.is_shipped:
         return Path(__file__).parent / f"{data.name.replace('-', '_')}.npz"
     return (data_folder() if folder is None else folder) / f"{data.name}.npz"
+
+
+def expected_sha256(data: DataDeclaration, path: Path) -> str:
+    """The digest of the arrays in a file: declared, or else noted beside it when it was fetched.
+
+    OSError where no note lies beside it.
+    """
+    if data.identified_by == "arrays":
+        return data.sha256
+    return noted_beside(path).read_text(encoding="ascii").strip()
+
+
+def noted_beside(path: Path) -> Path:
+    """Where the digest stands of arrays whose source was verified by its own checksums."""
+    return path.with_name(f"{path.name}.sha256")
 
 
 def read_verified(path: Path, sha256: str) -> RawArrays:

@@ -1,5 +1,7 @@
 """The data sets as records, without torch or numpy: shapes, sizes, digests, how they are split."""
 
+from hashlib import sha256
+
 from bitsweep.trainer import DataDeclaration
 
 SPLIT_RULE = (
@@ -8,6 +10,11 @@ SPLIT_RULE = (
     "test: the test images of the file"
 )
 
+# The official python version's members, as torchvision knows them.
+CIFAR100_MD5 = {
+    "train": "16019d7e3df5f24257cddd939b257f8d",
+    "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+}
 _DECLARED = (
     DataDeclaration(
         name="fashion-mnist-6k",
@@ -49,6 +56,17 @@ _DECLARED = (
         classes=10,
         sizes={"train": 45000, "validation": 5000, "test": 10000},
         split_rule=SPLIT_RULE,
+    ),
+    DataDeclaration(
+        name="cifar100",
+        title="CIFAR-100, its 100 fine classes",
+        source="Krizhevsky, 2009",
+        sha256=sha256("\n".join(CIFAR100_MD5.values()).encode()).hexdigest(),
+        shape=(3, 32, 32),
+        classes=100,
+        sizes={"train": 40000, "validation": 10000, "test": 10000},
+        split_rule=SPLIT_RULE,
+        identified_by="files",
     ),
 )
 DATA_SETS: dict[str, DataDeclaration] = {one.name: one for one in _DECLARED}

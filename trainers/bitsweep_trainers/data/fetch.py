@@ -11,15 +11,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bitsweep.errors import InputError
-from bitsweep_trainers.data import cifar, idx
+from bitsweep.trainer import DataDeclaration
+from bitsweep_trainers.data import cifar, cifar100, idx
 from bitsweep_trainers.data.arrays import RawArrays, write_npz
-from bitsweep_trainers.data.cache import data_path, declaration, read_verified
+from bitsweep_trainers.data.cache import (
+    data_path,
+    declaration,
+    expected_sha256,
+    noted_beside,
+    read_verified,
+)
 from bitsweep_trainers.data.download import Progress, download
 
 DEBIAN_FOLDER = Path("usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 FASHION_MNIST_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion"
 MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist"
+CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 CLIENT_SECONDS = 1800.0
 FAILURES = (
@@ -52,18 +60,24 @@ def fetch(name: str, folder: Path, progress: Progress) -> Path:
     """
     data = declaration(name)
     path = data_path(data, folder)
-    if data.is_shipped or _is_good(path, data.sha256):
+    if data.is_shipped or _is_good(path, data):
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = first_that_answers(name, data.sha256, SOURCES[name], folder, progress)
+    sha256 = data.sha256 if data.identified_by == "arrays" else None
+    arrays = first_that_answers(name, sha256, SOURCES[name], folder, progress)
     write_npz(path, arrays, is_compressed=False)
+    if sha256 is None:
+        noted_beside(path).write_text(f"{arrays.sha256}\n", encoding="ascii")
     return path
 
 
 def first_that_answers(
-    name: str, sha256: str, sources: Sequence[Source], folder: Path, progress: Progress
+    name: str, sha256: str | None, sources: Sequence[Source], folder: Path, progress: Progress
 ) -> RawArrays:
-    """The arrays of the first source that gives those of the digest; InputError if none does."""
+    """The arrays of the first source that gives those of the digest; InputError if none does.
+
+    None: no digest is declared, and the source checks what it reads by the files' own checksums.
+    """
     tried = []
     for source in sources:
         try:
@@ -71,7 +85,7 @@ def first_that_answers(
         except FAILURES as error:
             tried.append(f"{source.title}: {_reason(error)}")
             continue
-        if arrays.sha256 == sha256:
+        if sha256 in (None, arrays.sha256):
             return arrays
         tried.append(f"{source.title}: other data than declared, SHA-256 {arrays.sha256}")
     raise InputError(
@@ -81,9 +95,9 @@ def first_that_answers(
     )
 
 
-def _is_good(path: Path, sha256: str) -> bool:
+def _is_good(path: Path, data: DataDeclaration) -> bool:
     try:
-        read_verified(path, sha256)
+        read_verified(path, expected_sha256(data, path))
     except (OSError, ValueError):
         return False
     return True
@@ -173,6 +187,14 @@ def _cifar10_server(folder: Path, progress: Progress) -> RawArrays:
         archive.unlink()
 
 
+def _cifar100_server(folder: Path, progress: Progress) -> RawArrays:
+    archive = download(CIFAR100_URL, folder / "cifar-100-python.tar.gz", progress)
+    try:
+        return cifar100.read_python_tar(archive)
+    finally:
+        archive.unlink()
+
+
 SOURCES: Mapping[str, Sequence[Source]] = {
     "fashion-mnist": (
         Source(title=f"/{DEBIAN_FOLDER}", read=_installed_debian_package),
@@ -192,4 +214,5 @@ SOURCES: Mapping[str, Sequence[Source]] = {
         ),
         Source(title=CIFAR10_URL, read=_cifar10_server),
     ),
+    "cifar100": (Source(title=CIFAR100_URL, read=_cifar100_server),),
 }

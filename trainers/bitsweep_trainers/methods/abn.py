@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from bitsweep.measurement import Measurement
 from bitsweep.trial import Trial
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.layers import float_groups, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
@@ -44,7 +44,7 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
 
 def num_steps_of(trial: Trial) -> int:
     """Steps of a whole training: epochs times whole batches."""
-    num_images = round((1 - held_share(trial)) * DATA_SETS[trial.data].sizes["train"])
+    num_images = round((1 - held_share(trial)) * data_of(trial).sizes["train"])
     return max(1, trial.epochs * max(1, num_images // trial.batch_size))
 
 

@@ -7,11 +7,10 @@ from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.trial import Trial
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
@@ -22,6 +21,7 @@ from bitsweep_trainers.layers import (
     replace_layers,
     step_group,
 )
+from bitsweep_trainers.losses import task_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.quantizers.nested import NestedStep, Truncation
 from bitsweep_trainers.switchable import SwitchableStep, calibrate_widths
@@ -72,7 +72,7 @@ class Progress(nn.Module):
 
 def num_steps_of(trial: Trial) -> int:
     """Steps of a whole training: epochs times whole batches."""
-    num_images = DATA_SETS[trial.data].sizes["train"]
+    num_images = data_of(trial).sizes["train"]
     return max(1, trial.epochs * max(1, num_images // trial.batch_size))
 
 
@@ -163,7 +163,7 @@ def _backward(
         for quantizer in quantizers:
             quantizer.bits = FULL_PRECISION_BITS
     progress.advance()
-    loss = functional.cross_entropy(network(images), labels)
+    loss = task_loss(network(images), labels)
     torch.autograd.backward(loss)
     return loss.detach()
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from bitsweep.bits import FULL_PRECISION, Bits
 from bitsweep.trial import Trial
 from bitsweep_trainers.layers import float_groups
+from bitsweep_trainers.losses import task_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 
 
@@ -31,8 +31,8 @@ def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGro
 def cross_entropy_backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Add the gradients of the batch's mean cross-entropy, and return it."""
-    loss = cross_entropy(network(images), labels)
+    """Add the gradients of the batch's mean loss (cross-entropy with classes), and return it."""
+    loss = task_loss(network(images), labels)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return loss.detach()
 

@@ -16,7 +16,7 @@ from bitsweep_trainers.branch_network import (
     estimate_norms,
 )
 from bitsweep_trainers.branches import BranchPlan
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.layers import calibrate_steps, float_groups, quantize_ends, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.declared.mbquant import num_branches, table_of
@@ -36,7 +36,7 @@ def branch_plan(trial: Trial) -> BranchPlan:
 
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
-    data = DATA_SETS[trial.data]
+    data = data_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     quantize_ends(network, backend=trial.backend)
     return branch_network(network, layers, branch_plan(trial), generator)

@@ -4,60 +4,17 @@ A layer is named by its path in the network that `build` makes.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 
-from bitsweep.cost import Layer, Place
+from bitsweep.cost import Layer
 from bitsweep.trainer import ModelDeclaration, Shape
+from bitsweep_trainers.models.counting import Convolution, linear
+from bitsweep_trainers.models.declared_signals import SIGNAL_MODELS
+from bitsweep_trainers.models.declared_torchvision import TORCHVISION_MODELS
 
 RESNET_WIDTHS = (16, 32, 64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Convolution:
-    """A square convolution as the counts see it; `padding` on all four sides."""
-
-    in_channels: int
-    out_channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-
-    def output(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) of what it gives."""
-        reach = 2 * self.padding - self.kernel
-        return (height + reach) // self.stride + 1, (width + reach) // self.stride + 1
-
-    def layer(self, name: str, place: Place, *, output: tuple[int, int]) -> Layer:
-        """MACs = C_in * C_out * k * k * H_out * W_out; a batch norm follows, so no bias."""
-        weights = self.in_channels * self.out_channels * self.kernel**2
-        return Layer(
-            name=name,
-            kind="conv",
-            place=place,
-            macs=weights * output[0] * output[1],
-            weights=weights,
-            norm_channels=self.out_channels,
-            in_channels=self.in_channels,
-            out_channels=self.out_channels,
-        )
-
-
-def linear(
-    name: str, place: Place, in_channels: int, out_channels: int, *, is_normed: bool = False
-) -> Layer:
-    """A linear map, with a batch norm or else a bias behind it; MACs = weights = in * out."""
-    return Layer(
-        name=name,
-        kind="linear",
-        place=place,
-        macs=in_channels * out_channels,
-        weights=in_channels * out_channels,
-        biases=0 if is_normed else out_channels,
-        norm_channels=out_channels if is_normed else 0,
-        in_channels=in_channels,
-        out_channels=out_channels,
-    )
+VGG7_WIDTHS = (128, 128, 256, 256, 512, 512)
+VGG7_UNITS = 1024
 
 
 def small_cnn_layers(shape: Shape, classes: int) -> tuple[Layer, ...]:
@@ -87,6 +44,27 @@ def lenet5_layers(shape: Shape, classes: int) -> tuple[Layer, ...]:
         conv.layer("body.conv", "body", output=at_conv),
         linear("body.linear", "body", flat, 512, is_normed=True),
         linear("head.linear", "last", 512, classes),
+    )
+
+
+def vgg7_layers(shape: Shape, classes: int) -> tuple[Layer, ...]:
+    """Three pairs of convolutions, each at half the size of the one before, then 1024 units."""
+    channels, height, width = shape
+    size, given = (height, width), channels
+    layers = []
+    for index, out_channels in enumerate(VGG7_WIDTHS):
+        one = Convolution(in_channels=given, out_channels=out_channels, kernel=3, padding=1)
+        is_first = index == 0
+        path = "stem.conv" if is_first else f"body.conv{index}"
+        layers.append(one.layer(path, "first" if is_first else "body", output=size))
+        given = out_channels
+        if index % 2:
+            size = (size[0] // 2, size[1] // 2)
+    flat = given * size[0] * size[1]
+    return (
+        *layers,
+        linear("body.linear", "body", flat, VGG7_UNITS, is_normed=True),
+        linear("head.linear", "last", VGG7_UNITS, classes),
     )
 
 
@@ -162,5 +140,16 @@ _DECLARED = (
     _resnet("resnet8-b", "ResNet-8, shortcuts B", blocks_per_stage=1, is_projected=True),
     _resnet("resnet20", "ResNet-20, shortcuts A", blocks_per_stage=3, is_projected=False),
     _resnet("resnet20-b", "ResNet-20, shortcuts B", blocks_per_stage=3, is_projected=True),
+    _resnet("resnet32", "ResNet-32, shortcuts A", blocks_per_stage=5, is_projected=False),
+    _resnet("resnet32-b", "ResNet-32, shortcuts B", blocks_per_stage=5, is_projected=True),
+    ModelDeclaration(
+        name="vgg7",
+        title="VGG-7: 2x(128C3)-MP2-2x(256C3)-MP2-2x(512C3)-MP2-1024FC, batch norms",
+        source="Louizos et al., arXiv 1810.01875; batch norms chosen",
+        numerics=1,
+        layers=vgg7_layers,
+    ),
+    *TORCHVISION_MODELS,
+    *SIGNAL_MODELS,
 )
 MODELS: dict[str, ModelDeclaration] = {one.name: one for one in _DECLARED}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """head(body(stem(images))): images float (N, C, H, W) -> logits (N, classes)."""
+    """head(body(stem(x))): images float (N, C, H, W) or other samples -> (N, classes)."""
 
     def __init__(self, *, stem: nn.Module, body: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
     Batch norms: affine 1 and 0.
     """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d | nn.Conv1d):
             nn.init.kaiming_normal_(
                 module.weight, mode="fan_out", nonlinearity="relu", generator=generator
             )

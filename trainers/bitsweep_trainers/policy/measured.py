@@ -17,7 +17,7 @@ from bitsweep.errors import Diverged
 from bitsweep.measurement import Measurement, Split
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.augment import normalise
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.methods.declared.abn import (
     allocation_layer_bits,
@@ -36,7 +36,7 @@ EVALUATION_BATCH = 500
 
 def layers_of(trial: Trial) -> tuple[Layer, ...]:
     """The declared layers of the trial's model on its data."""
-    data = DATA_SETS[trial.data]
+    data = data_of(trial)
     return MODELS[trial.model].layers(data.shape, data.classes)
 
 

@@ -7,6 +7,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
     CHOSEN,
     END_BITS,
     learning_rate,
@@ -127,6 +128,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.04, source=GROUP),
         weight_decay(1e-4),

@@ -6,7 +6,12 @@ from bitsweep.bits import Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
-from bitsweep_trainers.methods.declared.common import CHOSEN, learning_rate, weight_decay
+from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
+    CHOSEN,
+    learning_rate,
+    weight_decay,
+)
 from bitsweep_trainers.methods.declared.shared_weights import (
     detach_max,
     end_step_rate,
@@ -51,6 +56,9 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    takes_signed_inputs=False,
+    learning=("classification", "regression"),
     parameters=(
         learning_rate(0.05, source=f"{CODE} (ImageNet, from FP32 weights)"),
         weight_decay(4e-5, source=CODE),

@@ -8,6 +8,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
     END_BITS,
     activation_bits,
     learning_rate,
@@ -63,6 +64,7 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(1, 2, 3, 4, 5, 6),
     numerics=1,
+    layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.03),
         weight_decay(1e-4),

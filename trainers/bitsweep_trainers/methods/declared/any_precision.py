@@ -6,7 +6,7 @@ from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
-from bitsweep_trainers.methods.declared.common import learning_rate, weight_decay
+from bitsweep_trainers.methods.declared.common import ALL_KINDS, learning_rate, weight_decay
 from bitsweep_trainers.methods.declared.shared_weights import (
     detach_max,
     end_step_rate,
@@ -48,6 +48,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.05),
         weight_decay(1e-5, source="the authors' code (ImageNet)"),

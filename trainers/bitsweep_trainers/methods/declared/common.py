@@ -8,6 +8,7 @@ from bitsweep.space import Parameter
 
 END_BITS = 8
 CHOSEN = "chosen"
+ALL_KINDS = ("conv", "conv1d", "depthwise", "linear")
 
 
 def learning_rate(default: float, source: str = CHOSEN) -> Parameter:

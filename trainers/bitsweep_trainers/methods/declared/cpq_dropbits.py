@@ -7,6 +7,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Condition, Parameter, Parameters, Value
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
     CHOSEN,
     activation_bits,
     learning_rate,
@@ -163,6 +164,8 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 8),
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    learning=("classification", "regression"),
     parameters=PARAMETERS,
     layer_bits=layer_bits,
     canonical=canonical,

@@ -6,7 +6,7 @@ from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameters
 from bitsweep.trainer import MethodDeclaration
-from bitsweep_trainers.methods.declared.common import learning_rate, weight_decay
+from bitsweep_trainers.methods.declared.common import ALL_KINDS, learning_rate, weight_decay
 
 
 def _layer_bits(
@@ -24,6 +24,8 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(FULL_PRECISION_BITS,),
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    learning=("classification", "regression"),
     parameters=(learning_rate(0.1), weight_decay(1e-4)),
     layer_bits=_layer_bits,
     summary=(

@@ -7,6 +7,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
     activation_bits,
     learning_rate,
     one_network_bits,
@@ -30,6 +31,8 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    learning=("classification", "regression"),
     parameters=(
         learning_rate(0.03),
         weight_decay(1e-4, source=PAPER),

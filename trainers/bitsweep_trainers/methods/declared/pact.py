@@ -7,6 +7,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Condition, Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
     activation_bits,
     learning_rate,
     one_network_bits,
@@ -38,6 +39,9 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(1, 2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    takes_signed_inputs=False,
+    learning=("classification", "regression"),
     parameters=(
         learning_rate(0.1),
         weight_decay(1e-4),

@@ -7,6 +7,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
     CHOSEN,
     END_BITS,
     activation_bits,
@@ -42,6 +43,8 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    learning=("classification", "regression"),
     parameters=(
         Parameter(
             name="granularity",

@@ -6,7 +6,7 @@ from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
-from bitsweep_trainers.methods.declared.common import CHOSEN, END_BITS, activation_bits
+from bitsweep_trainers.methods.declared.common import ALL_KINDS, CHOSEN, END_BITS, activation_bits
 
 PAPER = "arXiv 2501.12428"
 NUM_PARTS = 3
@@ -50,6 +50,8 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    layer_kinds=ALL_KINDS,
+    learning=("classification", "regression"),
     parameters=(
         Parameter(
             name="granularity",
