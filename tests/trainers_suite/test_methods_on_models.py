@@ -1,6 +1,7 @@
 """Every method on every kind of layer: it trains a step and is measured, or is refused."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,8 @@ CASES = {
     "channel-autoencoder": ("vectors", (16,), 16),
 }
 TRAIN, EVALUATED = 8, 6
+# Layers of every kind stand in the others; ALQ starts its bases on millions of weights for minutes.
+LARGE = ("resnet18-small", "vgg7")
 
 
 def declared_data(model: str) -> DataDeclaration:
@@ -120,8 +123,21 @@ def can_do(method: MethodDeclaration, model: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("model", CASES)
-@pytest.mark.parametrize("method_name", METHOD_NAMES)
+def _cases() -> list[Any]:  # pytest's parameter sets
+    return [
+        pytest.param(
+            method,
+            model,
+            marks=[pytest.mark.real]
+            if model in LARGE or (method, model) == ("alq", "mobilenet-v2")
+            else [],
+        )
+        for method in METHOD_NAMES
+        for model in CASES
+    ]
+
+
+@pytest.mark.parametrize(("method_name", "model"), _cases())
 def test_a_method_does_a_model_or_is_refused_in_one_line(
     method_name: str, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,9 @@
 """What the trainers declare without torch: what they learn, and what they measure."""
 
+from pathlib import Path
+
 from bitsweep.measurement import LOSS, TOP1, Metric
-from bitsweep.trainer import TrainerDeclaration
-from bitsweep_trainers.data.paths import data_of_path
+from bitsweep.trainer import DataDeclaration, TrainerDeclaration
 
 COSINE = Metric(
     name="cosine_similarity",
@@ -37,6 +38,13 @@ _DECLARED = (
         metrics=(COSINE, NORMALISED_ERROR, LOSS),
     ),
 )
-TRAINERS: dict[str, TrainerDeclaration] = {one.name: one for one in _DECLARED}
 
-__all__ = ["TRAINERS", "data_of_path"]
+
+def data_of_path(path: Path) -> DataDeclaration:
+    """Declare what lies at a path; InputError when it is no data set. Loads numpy only then."""
+    from bitsweep_trainers.data import paths
+
+    return paths.data_of_path(path)
+
+
+TRAINERS: dict[str, TrainerDeclaration] = {one.name: one for one in _DECLARED}
