@@ -35,7 +35,7 @@ CASES = {
     "channel-autoencoder": ("vectors", (16,), 16),
 }
 TRAIN, EVALUATED = 8, 6
-# Layers of every kind stand in the others; ALQ starts its bases on millions of weights for minutes.
+# Layers of every kind stand in the others; ALQ takes minutes to start on millions of weights.
 LARGE = ("resnet18-small", "vgg7")
 
 
