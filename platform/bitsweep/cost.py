@@ -4,10 +4,12 @@ Every figure names its convention: which layers count, and at how many bits the 
 layer are counted.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import sqrt
+from itertools import pairwise
+from math import ceil, isfinite, sqrt
 from typing import Literal
 
 from bitsweep.bits import FULL_PRECISION_BITS
@@ -171,3 +173,90 @@ def mean_bits(
     }[kind]
     weighted = sum(count * bits.weight for count, (_, bits) in zip(counts, body, strict=True))
     return weighted / sum(counts)
+
+
+QUANTILES = (0.05, 0.5, 0.95)
+MOST_POINTS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleCosts:
+    """How the body's BitOps spread over samples: points (BitOps of one sample, samples), rising.
+
+    The ends and an agent cost every sample the same; that is the difference between conventions.
+    """
+
+    points: tuple[tuple[float, int], ...]
+
+    def __post_init__(self) -> None:
+        values = [value for value, _ in self.points]
+        is_rising = all(one < other for one, other in pairwise(values))
+        if not values or not is_rising or not all(isfinite(one) for one in values):
+            raise ValueError("costs of samples are finite and rise from point to point")
+        if values[0] < 0 or min(count for _, count in self.points) < 1:
+            raise ValueError("a point of costs has BitOps of at least 0 and at least one sample")
+
+    @property
+    def total(self) -> int:
+        """The number of samples."""
+        return sum(count for _, count in self.points)
+
+    @property
+    def mean(self) -> float:
+        """Mean BitOps of a sample."""
+        return sum(value * count for value, count in self.points) / self.total
+
+    @property
+    def most(self) -> float:
+        """BitOps of the dearest sample."""
+        return self.points[-1][0]
+
+    def quantile(self, share: float) -> float:
+        """The least cost that at least this share of the samples does not exceed.
+
+        >>> SampleCosts(points=((1.0, 19), (5.0, 1))).quantile(0.95)
+        1.0
+        """
+        rank, seen = ceil(share * self.total - 1e-9), 0
+        for value, count in self.points:
+            seen += count
+            if seen >= rank:
+                return value
+        return self.most
+
+    def summary(self) -> dict[str, float]:
+        """Mean, p5, p50, p95 and max."""
+        quantiles = {f"p{100 * share:g}": self.quantile(share) for share in QUANTILES}
+        return {"mean": self.mean, **quantiles, "max": self.most}
+
+
+def spread(bitops: Iterable[float], *, most_points: int = MOST_POINTS) -> SampleCosts:
+    """The costs of single samples as points: exact while there are few different ones.
+
+    Of more than `most_points`, neighbours stand together at their mean, so that about so many
+    remain; the mean, the quantiles 5, 50 and 95 %, the least and the largest cost stay exact.
+
+    >>> spread([4.0, 16.0, 4.0]).points
+    ((4.0, 2), (16.0, 1))
+    """
+    exact = SampleCosts(points=tuple(sorted(Counter(bitops).items())))
+    if len(exact.points) <= most_points:
+        return exact
+    kept = {exact.points[0][0], exact.most, *(exact.quantile(share) for share in QUANTILES)}
+    size, points, group = exact.total / most_points, [], list[tuple[float, int]]()
+    for value, count in exact.points:
+        if value in kept:
+            points += [*_together(group), (value, count)]
+            group = []
+            continue
+        group.append((value, count))
+        if sum(number for _, number in group) >= size:
+            points += _together(group)
+            group = []
+    return SampleCosts(points=tuple(points))
+
+
+def _together(group: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
+    """One point for a group, at its mean; none for none."""
+    count = sum(number for _, number in group)
+    return [(sum(value * number for value, number in group) / count, count)] if group else []

@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any, Literal, get_args
 
 from bitsweep.bits import Allocation, parse_allocation
-from bitsweep.cost import Layer, LayerBits
+from bitsweep.cost import Layer, LayerBits, SampleCosts
 
 Split = Literal["validation", "test"]
 Allocator = Literal[
@@ -38,7 +38,8 @@ class Measurement:
 
     `sums` holds sums over samples, "loss" among them; `layer_bits` has one entry per layer of the
     model, in order. `agent` is what chose the bits of each sample, if it has a cost; its bits are
-    then the last entry. Percents and means are derived where tables are made.
+    then the last entry. `sample_costs` tells how the BitOps spread, where samples have bits of
+    their own. Percents and means are derived where tables are made.
     """
 
     split: Split
@@ -51,6 +52,7 @@ class Measurement:
     lambda_: float | None = None
     protocol: Protocol = "running"
     agent: Layer | None = None
+    sample_costs: SampleCosts | None = None
 
     def __post_init__(self) -> None:
         if self.split not in get_args(Split) or self.allocator not in get_args(Allocator):
@@ -66,6 +68,8 @@ class Measurement:
             raise ValueError("a measurement carries the bits of its layers")
         if self.agent is not None and self.agent.place != "agent":
             raise ValueError(f"an agent has no place in the network, got {self.agent.place}")
+        if self.sample_costs is not None and self.sample_costs.total != self.total:
+            raise ValueError(f"costs of {self.sample_costs.total} samples, but {self.total} ran")
 
     @property
     def key(self) -> tuple[str, str, str, float | None, str]:
@@ -123,6 +127,7 @@ def _measurement_document(one: Measurement) -> dict[str, Any]:
             for b in one.layer_bits
         ],
         "agent": None if one.agent is None else asdict(one.agent),
+        "sample_costs": None if one.sample_costs is None else one.sample_costs.points,
     }
 
 
@@ -138,6 +143,7 @@ def parse_evaluation(document: Mapping[str, Any]) -> Evaluation:
 
 def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
     fields = ("weight", "activation", "stored", "scalars", "norm_copies", "share")
+    points = one.get("sample_costs")  # absent in an outbox of an earlier version
     return Measurement(
         split=one["split"],
         allocation=parse_allocation(one["allocation"]),
@@ -151,4 +157,7 @@ def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
             LayerBits(**dict(zip(fields, row, strict=True))) for row in one["layer_bits"]
         ),
         agent=None if one["agent"] is None else Layer(**one["agent"]),
+        sample_costs=None
+        if points is None
+        else SampleCosts(points=tuple((float(value), int(count)) for value, count in points)),
     )

@@ -13,9 +13,11 @@ from bitsweep.cost import (
     Layer,
     LayerBits,
     MeanBits,
+    SampleCosts,
     bitops,
     mean_bits,
     size_bits,
+    spread,
     weight_size_bits,
 )
 
@@ -158,3 +160,30 @@ def test_bits_for_another_number_of_layers_are_refused() -> None:
 def test_layer_bits_without_sense_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValueError):
         LayerBits(**{"weight": 2, "activation": 2, **fields})  # type: ignore[arg-type]  # floats
+
+
+def test_costs_of_few_kinds_are_kept_as_they_are() -> None:
+    costs = spread([3.0, 1.0, 3.0, 2.0])
+
+    assert costs.points == ((1.0, 1), (2.0, 1), (3.0, 2))
+    assert costs.summary() == {"mean": 2.25, "p5": 1.0, "p50": 2.0, "p95": 3.0, "max": 3.0}
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=300), st.integers(2, 20))
+def test_costs_of_many_kinds_become_few_points_with_the_same_summary(
+    values: list[float], most: int
+) -> None:
+    exact = spread(values, most_points=len(values)).summary()
+    few = spread(values, most_points=most)
+    ordered = sorted(values)
+
+    assert few.total == len(values)
+    assert len(few.points) <= 2 * most + 10
+    assert few.summary() == pytest.approx(exact)
+    assert few.quantile(0.95) == ordered[-(len(ordered) // 20) - 1]
+
+
+@pytest.mark.parametrize("points", [(), ((2.0, 1), (1.0, 1)), ((1.0, 0),), ((float("inf"), 1),)])
+def test_costs_that_cannot_be_are_refused(points: tuple[tuple[float, int], ...]) -> None:
+    with pytest.raises(ValueError, match="costs"):
+        SampleCosts(points=points)

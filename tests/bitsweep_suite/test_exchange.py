@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas
 import pytest
-from sqlalchemy import text
 from tests.bitsweep_suite.toys import (
     FIXED,
     SEARCHED,
@@ -20,6 +19,7 @@ from tests.bitsweep_suite.toys import (
 
 from bitsweep.analysis.render import render
 from bitsweep.analysis.table import sweep_table
+from bitsweep.cost import SampleCosts
 from bitsweep.errors import InputError, StoreError
 from bitsweep.exchange import export_sweep, import_results, write_rows
 from bitsweep.store.database import open_to_read, open_to_write
@@ -153,7 +153,13 @@ def test_two_stores_merge_and_a_shared_trial_stands_once(tmp_path: Path) -> None
     assert set(ask_store(tmp_path / "one", "SELECT name FROM sweeps")) == {("toy",), ("other",)}
 
 
-def store_of_one(path: Path, correct: int, sweep_text: str = "name = 'toy'") -> str:
+def store_of_one(
+    path: Path,
+    correct: int,
+    sweep_text: str = "name = 'toy'",
+    *,
+    costs: SampleCosts | None = None,
+) -> str:
     """A store with one evaluation of one trial; return the trial."""
     from tests.bitsweep_suite.toys import LAYERS, toy_trial
 
@@ -162,7 +168,7 @@ def store_of_one(path: Path, correct: int, sweep_text: str = "name = 'toy'") -> 
     sweep_id, (arm_id,) = writer.register_sweep(sweep, [(FIXED, "digest")])
     trial = toy_trial()
     writer.add_trial(trial, layers=LAYERS, sweep_id=sweep_id, stage="confirm", arm_id=arm_id)
-    writer.record(trial.id, evaluation(1, measurement(correct)))
+    writer.record(trial.id, evaluation(1, measurement(correct, sample_costs=costs)))
     writer.close()
     return trial.id
 
@@ -188,14 +194,22 @@ def test_a_sweep_of_the_same_name_with_another_text_is_told(tmp_path: Path) -> N
 
 
 def test_costs_per_sample_come_along(tmp_path: Path) -> None:
-    store_of_one(tmp_path / "store.db", 700)
-    engine = open_to_write(str(tmp_path / "store.db"))
-    with engine.begin() as connection:
-        connection.execute(text("INSERT INTO sample_costs VALUES (1, 12.5, 3), (1, 25.0, 7)"))
-    engine.dispose()
+    costs = SampleCosts(points=((12.5, 400), (25.0, 600)))
+    store_of_one(tmp_path / "store.db", 700, costs=costs)
     import_results(tmp_path / "store.db", str(tmp_path / "other.db"))
+    again = import_results(tmp_path / "store.db", str(tmp_path / "other.db"))
 
+    assert ask_store(tmp_path, "SELECT * FROM sample_costs") == [(1, 12.5, 400), (1, 25.0, 600)]
     assert content(tmp_path / "other.db") == content(tmp_path / "store.db")
+    assert not again.conflicts
+
+
+def test_other_costs_per_sample_are_a_conflict(tmp_path: Path) -> None:
+    for name, count in (("store.db", 400), ("other.db", 401)):
+        costs = SampleCosts(points=((12.5, count), (25.0, 1000 - count)))
+        store_of_one(tmp_path / name, 700, costs=costs)
+
+    assert len(import_results(tmp_path / "other.db", str(tmp_path / "store.db")).conflicts) == 1
 
 
 @pytest.mark.parametrize(

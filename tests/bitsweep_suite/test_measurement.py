@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.bitsweep_suite.toys import evaluation, layer_bits, measurement
 
 from bitsweep.bits import Allocation, Bits, tied
-from bitsweep.cost import LayerBits
+from bitsweep.cost import LayerBits, SampleCosts
 from bitsweep.measurement import (
     Evaluation,
     Measurement,
@@ -46,6 +46,7 @@ measurements = st.builds(
     allocator=st.sampled_from(["fixed", "learned", "greedy"]),
     lambda_=st.none() | st.floats(0, 1),
     protocol=st.sampled_from(["running", "re-estimated"]),
+    sample_costs=st.none() | st.just(SampleCosts(points=((0.1 + 0.2, 400), (7.0, 600)))),
 )
 
 
@@ -74,6 +75,7 @@ def test_a_metric_that_was_not_measured_is_a_key_error() -> None:
     "changes",
     [
         {"total": 0},
+        {"sample_costs": SampleCosts(points=((1.0, 3),))},
         {"correct": -1},
         {"correct": 1001},
         {"sums": {"loss": nan}},

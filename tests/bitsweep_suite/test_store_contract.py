@@ -18,7 +18,7 @@ from tests.bitsweep_suite.toys import (
 )
 
 from bitsweep.bits import tied
-from bitsweep.cost import Convention, Layer, bitops, mean_bits, size_bits
+from bitsweep.cost import Convention, Layer, SampleCosts, bitops, mean_bits, size_bits
 from bitsweep.errors import Conflict, InputError, UnknownName
 from bitsweep.measurement import Measurement
 from bitsweep.store.database import open_to_read, open_to_write
@@ -116,8 +116,9 @@ def test_training_seconds_are_no_fact_that_could_conflict(writer: Writer) -> Non
         measurement(700, protocol="re-estimated"),
         measurement(700, bits=tied(3)),
         measurement(700, split="test"),
+        measurement(700, sample_costs=SampleCosts(points=((1.0, 1000),))),
     ],
-    ids=["correct", "total", "loss", "another metric", "protocol", "bits", "split"],
+    ids=["correct", "total", "loss", "another metric", "protocol", "bits", "split", "costs"],
 )
 def test_other_facts_are_a_conflict_and_the_first_stand(
     other: Measurement, writer: Writer, reader: Reader
@@ -130,6 +131,19 @@ def test_other_facts_are_a_conflict_and_the_first_stand(
         writer.record(trial.id, evaluation(1, other))
     assert reader.query("SELECT * FROM measurements") == before
     assert reader.query("SELECT trial_id, epoch FROM conflicts")[1] == [(trial.id, 1)]
+
+
+def test_costs_per_sample_are_kept_and_come_again_as_the_same_facts(
+    writer: Writer, reader: Reader
+) -> None:
+    trial = add(writer)
+    costs = SampleCosts(points=((0.1 + 0.2, 400), (1e9, 600)))
+    one = evaluation(1, measurement(), measurement(split="test", sample_costs=costs))
+
+    assert writer.record(trial.id, one) is True
+    assert writer.record(trial.id, one) is False
+    query = "SELECT bitops, count FROM sample_costs ORDER BY bitops"
+    assert tuple(reader.query(query)[1]) == costs.points
 
 
 def test_whole_numbers_and_fractions_of_equal_value_are_the_same_facts(writer: Writer) -> None:

@@ -1,7 +1,7 @@
 """Rows of the store's tables made from records; nothing here touches a database."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bitsweep.cost import Convention, Layer, LayerBits, bitops, mean_bits, size_bits
@@ -77,6 +77,12 @@ def measurement_row(
     return row
 
 
+def sample_cost_rows(one: Measurement) -> list[dict[str, Any]]:
+    """Rows of `sample_costs`, without the measurement's id."""
+    points = () if one.sample_costs is None else one.sample_costs.points
+    return [{"bitops": value, "count": count} for value, count in points]
+
+
 _FACTS = (
     "split",
     "allocation_id",
@@ -90,6 +96,11 @@ _FACTS = (
 )
 
 
-def facts(row: Mapping[str, Any]) -> str:
-    """What must be the same when a measurement comes again, in one comparable spelling."""
-    return json.dumps([row[name] for name in _FACTS], sort_keys=True)
+def facts(row: Mapping[str, Any], costs: Iterable[Mapping[str, Any]] = ()) -> str:
+    """What must be the same when a measurement comes again, in one comparable spelling.
+
+    costs: its rows of `sample_costs`, in any order.
+    """
+    told = [row[name] for name in _FACTS]
+    points = sorted((float(one["bitops"]), int(one["count"])) for one in costs)
+    return json.dumps([*told, points] if points else told, sort_keys=True)

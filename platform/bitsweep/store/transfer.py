@@ -16,7 +16,7 @@ from bitsweep.store import schema
 from bitsweep.store.database import first_line
 from bitsweep.store.reader import Reader
 from bitsweep.store.rows import facts
-from bitsweep.store.writer import utc_now
+from bitsweep.store.writer import insert_measured, standing_facts, utc_now
 from bitsweep.trial import digest
 
 Rows = list[dict[str, Any]]
@@ -163,6 +163,9 @@ class _Merge:
         self._rows = {table.name: list(rows.get(table.name, ())) for table in CARRIED}
         self._ids: dict[str, dict[Any, int]] = {}
         self._done = Merged()
+        self._costs: dict[int, Rows] = {}  # by the source's id of the measurement
+        for row in self._rows["sample_costs"]:
+            self._costs.setdefault(row["measurement_id"], []).append(row)
 
     def run(self) -> Merged:
         self._named(schema.sweeps, ("name",), compared=("text_sha256",))
@@ -341,23 +344,16 @@ class _Merge:
         return found
 
     def _measurements(self, rows: Rows) -> None:
-        """Many at once, but one by one those whose costs per sample refer to them."""
-        costs: dict[int, Rows] = {}
-        for row in self._rows["sample_costs"]:
-            costs.setdefault(row["measurement_id"], []).append(row)
-        plain = [self._translated(row) for row in rows if row["id"] not in costs]
-        self._add(schema.measurements, plain)
-        for row in rows:
-            if row["id"] in costs:
-                id_ = self._insert(schema.measurements, self._translated(row))
-                mine = [one | {"measurement_id": id_} for one in costs[row["id"]]]
-                self._add(schema.sample_costs, mine)
+        costs = [self._costs.get(row["id"], []) for row in rows]
+        insert_measured(self._connection, [self._translated(row) for row in rows], costs)
+        self._done.count(schema.measurements, len(rows))
+        self._done.count(schema.sample_costs, sum(map(len, costs)))
 
     def _compare(self, key: tuple[str, int], rows: Rows) -> None:
-        table = schema.measurements
-        query = select(table).where((table.c.trial_id == key[0]) & (table.c.epoch == key[1]))
-        stands = sorted(facts(dict(row)) for row in self._connection.execute(query).mappings())
-        arrived = sorted(facts(self._translated(row)) for row in rows)
+        stands = standing_facts(self._connection, *key)
+        arrived = sorted(
+            facts(self._translated(row), self._costs.get(row["id"], ())) for row in rows
+        )
         if stands == arrived:
             return
         told = {"trial_id": key[0], "epoch": key[1]}

@@ -23,6 +23,7 @@ from bitsweep.store.rows import (
     measurement_row,
     parameter_rows,
     parse_layer,
+    sample_cost_rows,
 )
 from bitsweep.sweep import Arm, Stage, Sweep
 from bitsweep.trial import Finished, Outcome, Pruned, Trial, digest, status_of, trial_document
@@ -244,16 +245,16 @@ class Writer:
                 | {"allocation_id": self._allocation(connection, model_id, one)}
                 for one in evaluation.measurements
             ]
+            costs = [sample_cost_rows(one) for one in evaluation.measurements]
             if is_new:
-                if rows:
-                    connection.execute(insert(schema.measurements), rows)
+                insert_measured(connection, rows, costs)
                 mine = schema.trials.c.id == trial_id
                 later = func.coalesce(schema.trials.c.last_epoch, -1) < evaluation.epoch
                 newest = update(schema.trials).where(mine & later)
                 connection.execute(newest.values(last_epoch=evaluation.epoch))
                 return True
-            standing = _standing(connection, trial_id, evaluation.epoch)
-        arrived = sorted(facts(row) for row in rows)
+            standing = standing_facts(connection, trial_id, evaluation.epoch)
+        arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
         if standing == arrived:
             return False
         self._keep_conflict(trial_id, evaluation.epoch, standing, arrived)
@@ -354,10 +355,35 @@ def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) ->
     return connection.execute(added).first() is not None
 
 
-def _standing(connection: Connection, trial_id: str, epoch: int) -> list[str]:
+def insert_measured(
+    connection: Connection,
+    rows: Sequence[Mapping[str, Any]],
+    costs: Sequence[Sequence[Mapping[str, Any]]],
+) -> None:
+    """Add measurements, each with its rows of `sample_costs`: many at once where it has none."""
+    plain = [row for row, points in zip(rows, costs, strict=True) if not points]
+    if plain:
+        connection.execute(insert(schema.measurements), plain)
     table = schema.measurements
-    query = select(table).where((table.c.trial_id == trial_id) & (table.c.epoch == epoch))
-    return sorted(facts(dict(row)) for row in connection.execute(query).mappings())
+    for row, points in zip(rows, costs, strict=True):
+        if points:
+            added = insert(table).values(**row).returning(table.c.id)
+            id_ = connection.execute(added).scalar_one()
+            mine = [{**one, "measurement_id": id_} for one in points]
+            connection.execute(insert(schema.sample_costs), mine)
+
+
+def standing_facts(connection: Connection, trial_id: str, epoch: int) -> list[str]:
+    """The facts of an evaluation as they stand, in order."""
+    table, costs = schema.measurements, schema.sample_costs
+    mine = (table.c.trial_id == trial_id) & (table.c.epoch == epoch)
+    points: dict[int, list[Mapping[str, Any]]] = {}
+    joined = costs.join(table, table.c.id == costs.c.measurement_id)
+    query = select(costs).select_from(joined).where(mine)
+    for row in connection.execute(query).mappings():
+        points.setdefault(row["measurement_id"], []).append(dict(row))
+    measured = connection.execute(select(table).where(mine)).mappings()
+    return sorted(facts(dict(row), points.get(row["id"], ())) for row in measured)
 
 
 def _reason(outcome: Outcome) -> str:
