@@ -25,17 +25,19 @@ from bitsweep_trainers.policy.agent import (
     greedy,
     greedy_choice,
 )
+from bitsweep_trainers.policy.anchor import Policy
 from bitsweep_trainers.policy.baselines import (
-    Cascade,
     best_static,
     cascade_cost,
     greedy_path,
+    lowest_and_highest,
     matched_tilt,
     oracle_actions,
     random_actions,
     run_actions,
     shuffled,
     static_path,
+    unsure,
 )
 from bitsweep_trainers.policy.environment import (
     Choose,
@@ -63,7 +65,14 @@ from bitsweep_trainers.policy.learn import (
     returns_to_go,
     step_rewards,
 )
-from bitsweep_trainers.policy.rules import apply_all, rivals_at, static_rewards
+from bitsweep_trainers.policy.rules import (
+    NUM_SHUFFLES,
+    StaticLosses,
+    apply_all,
+    oracle_of,
+    rivals_at,
+    static_rewards,
+)
 from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.supernet import SwitchableWeights, allocate, decision_layers
 from bitsweep_trainers.switchable import SwitchableStep
@@ -102,7 +111,7 @@ def toy_images(count: int = 40) -> tuple[Tensor, Tensor]:
 @cache
 def toy_agent() -> Agent:
     images, labels = toy_images()
-    return learn(Toy(), images, labels, QUICK, seeded())
+    return learn(Toy(), images, labels, QUICK, seeded()).agent
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -254,14 +263,15 @@ def test_rewards_add_up_to_the_task_less_the_price_of_the_bitops() -> None:
     [
         QUICK,
         replace(QUICK, target="return"),
+        replace(QUICK, reward="rel"),
         replace(QUICK, epochs=100, learning_rate=1e-2, algorithm="reinforce"),
     ],
-    ids=["double_dqn", "observed_returns", "reinforce"],
+    ids=["double_dqn", "observed_returns", "relative", "reinforce"],
 )
 def test_the_toy_problem_is_learned(plan: PolicyPlan) -> None:
     images, labels = toy_images()
-    agent = learn(Toy(), images, labels, plan, seeded())
-    rollout = Toy().run(torch.tensor([EASY, HARD]), greedy_choice(agent, PRICE))
+    policy = learn(Toy(), images, labels, plan, seeded())
+    rollout = Toy().run(torch.tensor([EASY, HARD]), policy.choice(PRICE))
 
     assert rollout.actions.tolist() == [[0, 0], [0, 1]]
     value = objective(Toy(), rollout, torch.zeros(2).long(), price=PRICE, reward="hit")
@@ -271,7 +281,7 @@ def test_the_toy_problem_is_learned(plan: PolicyPlan) -> None:
 def test_learning_is_repeatable() -> None:
     images, labels = toy_images(20)
     plan = PolicyPlan(epochs=2, updates=3, batch_transitions=32)
-    agents = [learn(Toy(), images, labels, plan, seeded(5)) for _ in range(2)]
+    agents = [learn(Toy(), images, labels, plan, seeded(5)).agent for _ in range(2)]
 
     assert state_hash(agents[0]) == state_hash(agents[1])
 
@@ -430,27 +440,60 @@ def test_the_oracle_takes_the_cheapest_right_allocation() -> None:
 
 def test_a_cascade_reruns_only_what_is_not_sure() -> None:
     images, _ = toy_images(4)
-    logits, is_escalated = Cascade(threshold=0.0).run(Toy(), images)
-    sure, all_again = Cascade(threshold=1.0).run(Toy(), images)
+    low, high = lowest_and_highest(Toy(), images)
+    sure = torch.softmax(low, 1).max(1).values
 
-    assert not bool(is_escalated.any())
-    assert bool(all_again.all())
-    assert not torch.equal(logits, sure)
+    assert not bool(unsure(low, 0.0).any())
+    assert bool(unsure(low, 1.0).all())
+    assert unsure(low, float(sure.max())).tolist() == (sure < sure.max()).tolist()
+    assert not torch.equal(low, high)
 
 
 def test_all_rules_run_side_by_side_and_the_shuffled_one_costs_the_same() -> None:
     images, labels = toy_images()
-    agent = toy_agent()
     known = static_rewards(Toy(), images, labels)
-    rivals = rivals_at(Toy(), images, labels, price=PRICE, known=known)
-    ruled = apply_all(Toy(), agent, rivals, images, labels, price=PRICE, generator=seeded())
+    losses = StaticLosses(environment=Toy(), images=images, labels=labels)
+    rivals = rivals_at(
+        Toy(),
+        images,
+        labels,
+        price=PRICE,
+        known=known,
+        budget=3400.0,
+        losses=losses,
+        generator=seeded(),
+    )
+    oracle = oracle_of(Toy(), images, labels, seeded())
+    ruled = apply_all(
+        Toy(),
+        Policy(agent=toy_agent()),
+        rivals,
+        images,
+        labels,
+        price=PRICE,
+        oracle=oracle,
+        generator=seeded(),
+    )
     by_name = {one.allocator: one for one in ruled}
+    learned, mixed = by_name["learned"], by_name["shuffled"]
 
-    assert list(by_name) == ["learned", "shuffled", "random", "greedy", "oracle", "cascade"]
-    assert float(by_name["shuffled"].bitops.mean()) == float(by_name["learned"].bitops.mean())
-    assert by_name["learned"].accuracy(labels) > by_name["shuffled"].accuracy(labels)
-    assert by_name["learned"].agent_bitops > 0
+    assert list(by_name) == [
+        "learned",
+        "shuffled",
+        "random",
+        "greedy",
+        "evolutionary",
+        "ilp",
+        "oracle",
+        "cascade",
+    ]
+    assert float(mixed.bitops.mean()) == float(learned.bitops.mean())
+    assert learned.accuracy(labels) > mixed.accuracy(labels)
+    assert learned.agent_bitops > 0
     assert by_name["greedy"].agent_bitops == 0
+    assert learned.shuffled_hits is not None
+    assert set(learned.shuffled_hits[images == EASY].tolist()) == {NUM_SHUFFLES}
+    assert 0 < float(learned.shuffled_hits[images == HARD].double().mean()) < NUM_SHUFFLES
 
 
 def resnet20_channels() -> list[int]:

@@ -3,6 +3,8 @@
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +15,14 @@ from bitsweep.measurement import Measurement, evaluation_document, parse_evaluat
 from bitsweep.store.rows import measurement_row
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
+from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.methods.table import METHODS
-from bitsweep_trainers.policy.measured import layers_of
+from bitsweep_trainers.policy import measured as measuring
+from bitsweep_trainers.policy.kept import kept_policy
+from bitsweep_trainers.policy.measured import layers_of, policy_measurements
+from bitsweep_trainers.policy.rules import NUM_SHUFFLES
 
-RULES = ["learned", "shuffled", "random", "greedy", "oracle", "cascade"]
+RULES = ["learned", "shuffled", "random", "greedy", "evolutionary", "ilp", "oracle", "cascade"]
 POLICY = {"policy": "double_dqn", "policy_epochs": 1}
 
 
@@ -31,9 +37,12 @@ def measured(run: int = 0) -> tuple[Measurement, ...]:
         return trained_in(Path(folder) / str(run))
 
 
+def divided() -> Arrays:
+    return METHODS["abn"].divide(few(train=320), policy_trial(), loop.stream(0, "divide"))
+
+
 def trained_in(folder: Path) -> tuple[Measurement, ...]:
-    trial = policy_trial()
-    data = METHODS["abn"].divide(few(train=320), trial, loop.stream(0, "divide"))
+    trial, data = policy_trial(), divided()
     assert len(data.held_labels) == pytest.approx(32, abs=6)
     (evaluation,) = loop.run(training_of(trial, data), workspace_in(folder))
     assert parse_evaluation(evaluation_document(evaluation)) == evaluation
@@ -45,7 +54,7 @@ def test_a_policy_and_its_rivals_are_measured_at_every_price() -> None:
 
     assert [one.allocator for one in found] == RULES * 3
     assert sorted({one.lambda_ or 0.0 for one in found}) == [0.05, 0.2, 0.8]
-    assert len({one.allocation.label for one in found}) == 18
+    assert len({one.allocation.label for one in found}) == 24
 
 
 def test_the_agent_counts_in_its_own_convention_alone() -> None:
@@ -83,8 +92,75 @@ def test_images_at_each_width_add_up_to_the_split() -> None:
     assert body == pytest.approx(squares / learned.total)
 
 
-def test_equal_seeds_learn_equal_policies() -> None:
-    assert measured(0) == measured(1)
+def test_a_finished_trial_is_read_back_with_its_policy_and_measures_the_same(
+    tmp_path: Path,
+) -> None:
+    found = trained_in(tmp_path)
+    document = torch.load(tmp_path / "final.pt", weights_only=True)
+    again = training_of(policy_trial(), divided()).network
+    again.load_state_dict(document["network"])
+
+    assert kept_policy(again).policy is not None
+    assert policy_measurements(again, policy_trial(), divided()) == found[3:]
+    assert found == measured()
+
+
+class Killed(Exception):
+    """Ends a process in a test."""
+
+
+@pytest.mark.parametrize("stage", ["static_rewards", "learn", "rivals_at"])
+def test_a_trial_killed_in_the_policy_phase_repeats_that_stage_alone(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = ["train_epoch", "static_rewards", "learn", "rivals_at"]
+    done: list[str] = []
+
+    def note(module: ModuleType, name: str) -> None:
+        inner = getattr(module, name)
+
+        def noted(*given: Any, **named: Any) -> Any:
+            done.append(name)
+            if name == stage and done.count(name) == 1:
+                raise Killed
+            return inner(*given, **named)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(loop, "train_epoch")
+    for one in stages[1:]:
+        note(measuring, one)
+    with pytest.raises(Killed):
+        next(loop.run(training_of(policy_trial(), divided()), workspace_in(tmp_path)))
+    done.clear()
+    done.append(stage)
+    evaluation = next(loop.run(training_of(policy_trial(), divided()), workspace_in(tmp_path)))
+
+    assert list(dict.fromkeys(done)) == stages[stages.index(stage) :]
+    assert evaluation.measurements == measured()
+
+
+def test_costs_of_single_images_have_the_mean_that_the_bits_have() -> None:
+    layers = layers_of(policy_trial())
+    dynamic = [one for one in measured() if one.allocator != "fixed"]
+    for one in dynamic:
+        assert one.sample_costs is not None
+        body = bitops(layers, one.layer_bits[: len(layers)], Convention.BODY)
+        assert one.sample_costs.mean == pytest.approx(body)
+
+    fixed = [one for one in measured() if one.allocator == "fixed"]
+    assert all(one.sample_costs is None for one in fixed)
+
+
+def test_each_image_is_held_against_its_shuffles() -> None:
+    learned = measured()[3]
+    above = {
+        name: count for name, count in learned.sums.items() if name.endswith("above shuffled")
+    }
+
+    assert sum(above.values()) == learned.total
+    assert all(f"/{NUM_SHUFFLES} " in name for name in above)
+    assert learned.sums["distinct allocations"] >= 1
 
 
 def test_a_cascade_counts_both_runs() -> None:

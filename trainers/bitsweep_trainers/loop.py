@@ -7,7 +7,7 @@ which method it trains.
 import os
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import partial
 from math import cos, isfinite, pi
 from pathlib import Path
 from time import perf_counter
@@ -25,14 +25,9 @@ from bitsweep_trainers.data.augment import Augmentation, augment, normalise
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.evaluate import measure_all
 from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.random_streams import stream as stream
 
 MOMENTUM = 0.9
-
-
-def stream(seed: int, purpose: str) -> torch.Generator:
-    """A CPU generator for one purpose of a trial; purposes do not disturb each other."""
-    digest = sha256(f"{seed}/{purpose}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,33 +80,25 @@ def prepare(
 def run(training: Training, workspace: Workspace) -> Generator[Evaluation, None, None]:
     """Train and yield an evaluation after each epoch; continue from the workspace's state.
 
-    State is saved when a yield has returned, the final checkpoint before the last one. Raises
-    Diverged when a loss is not finite.
+    State is saved when a yield has returned, and after the last epoch also before what the method
+    learns then; the final checkpoint before the last yield. Raises Diverged when a loss is not
+    finite.
     """
-    trial, network, data = training.trial, training.network, training.data
-    epochs_done, seconds = restore(training, workspace.state_path)
-    num_steps = trial.epochs * training.steps_per_epoch
-    for epoch in range(epochs_done + 1, trial.epochs + 1):
-        began = perf_counter()
-        network.train()
-        for index, batch in enumerate(batches(training)):
-            images, labels = data.train_images[batch], data.train_labels[batch]
-            images = augment(images, training.augmentation, training.order)
-            images = normalise(images, data.mean, data.std)
-            step = (epoch - 1) * training.steps_per_epoch + index
-            set_learning_rates(training.optimizers, cosine(step, num_steps))
-            for optimizer in training.optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            loss = training.method.backward(network, trial, images, labels, training.noise).item()
-            if not isfinite(loss):
-                where = first_not_finite(network, images)
-                raise Diverged(f"loss is {loss} at epoch {epoch}, first in {where}")
-            clip_gradients(training.groups)
-            for optimizer in training.optimizers:
-                optimizer.step()
-        seconds += perf_counter() - began
+    trial, network = training.trial, training.network
+    done = restore(training, workspace.state_path)
+    seconds = done.seconds
+    for epoch in range(done.measured + 1, trial.epochs + 1):
         is_last = epoch == trial.epochs
-        measurements = measure_all(network, trial, data, is_last=is_last)
+        if epoch > done.trained:
+            began = perf_counter()
+            train_epoch(training, epoch)
+            seconds += perf_counter() - began
+        if is_last:
+            save = partial(
+                save_state, training, workspace.state_path, epoch=epoch, seconds=seconds
+            )
+            training.method.after(network, trial, training.data, partial(save, is_measured=False))
+        measurements = measure_all(network, trial, training.data, is_last=is_last)
         if is_last:
             save_checkpoint(network, trial, workspace.final_checkpoint)
         yield Evaluation(
@@ -121,6 +108,28 @@ def run(training: Training, workspace: Workspace) -> Generator[Evaluation, None,
             measurements=measurements,
         )
         save_state(training, workspace.state_path, epoch=epoch, seconds=seconds)
+
+
+def train_epoch(training: Training, epoch: int) -> None:
+    """One pass over the training images, epochs counted from 1."""
+    trial, network, data = training.trial, training.network, training.data
+    num_steps = trial.epochs * training.steps_per_epoch
+    network.train()
+    for index, batch in enumerate(batches(training)):
+        images, labels = data.train_images[batch], data.train_labels[batch]
+        images = augment(images, training.augmentation, training.order)
+        images = normalise(images, data.mean, data.std)
+        step = (epoch - 1) * training.steps_per_epoch + index
+        set_learning_rates(training.optimizers, cosine(step, num_steps))
+        for optimizer in training.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss = training.method.backward(network, trial, images, labels, training.noise).item()
+        if not isfinite(loss):
+            where = first_not_finite(network, images)
+            raise Diverged(f"loss is {loss} at epoch {epoch}, first in {where}")
+        clip_gradients(training.groups)
+        for optimizer in training.optimizers:
+            optimizer.step()
 
 
 def batches(training: Training) -> Iterator[Tensor]:
@@ -203,11 +212,14 @@ def save_checkpoint(network: nn.Module, trial: Trial, path: Path) -> None:
     save_whole({"trial": trial_document(trial), "network": network.state_dict()}, path)
 
 
-def save_state(training: Training, path: Path, *, epoch: int, seconds: float) -> None:
-    """Write everything that the next epoch depends on."""
+def save_state(
+    training: Training, path: Path, *, epoch: int, seconds: float, is_measured: bool = True
+) -> None:
+    """Write everything that comes after this epoch depends on; its measurements may be to come."""
     document = {
         "trial_id": training.trial.id,
         "epoch": epoch,
+        "is_measured": is_measured,
         "seconds": seconds,
         "network": training.network.state_dict(),
         "optimizers": [one.state_dict() for one in training.optimizers],
@@ -217,13 +229,22 @@ def save_state(training: Training, path: Path, *, epoch: int, seconds: float) ->
     save_whole(document, path)
 
 
-def restore(training: Training, path: Path) -> tuple[int, float]:
-    """Read the state back, if there is one: (epochs done, seconds trained), else (0, 0.0).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How far a training came: epochs trained, epochs measured and yielded, seconds trained."""
+
+    trained: int = 0
+    measured: int = 0
+    seconds: float = 0.0
+
+
+def restore(training: Training, path: Path) -> Done:
+    """Read the state back, if there is one, else nothing is done.
 
     Raise ValueError for the state of another trial.
     """
     if not path.exists():
-        return 0, 0.0
+        return Done()
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["trial_id"] != training.trial.id:
         raise ValueError(f"{path} holds the state of trial {state['trial_id']}; remove it")
@@ -232,7 +253,9 @@ def restore(training: Training, path: Path) -> tuple[int, float]:
         optimizer.load_state_dict(saved)
     training.order.set_state(state["order"])
     training.noise.set_state(state["noise"])
-    return int(state["epoch"]), float(state["seconds"])
+    epoch = int(state["epoch"])
+    measured = epoch if state["is_measured"] else epoch - 1
+    return Done(trained=epoch, measured=measured, seconds=float(state["seconds"]))
 
 
 def save_whole(document: dict[str, Any], path: Path) -> None:  # torch.save takes anything

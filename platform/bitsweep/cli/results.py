@@ -96,6 +96,8 @@ def _show_sweep(reader: "Reader", name: str, *, command: bool, as_json: bool) ->
 
 
 def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) -> None:
+    from bitsweep.analysis.policies import policy_reports
+    from bitsweep.store.dynamic import dynamic_rows
     from bitsweep.trial import status_of, trial_document
 
     trial = reader.trial(prefix)
@@ -124,8 +126,10 @@ def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) 
             for one in scores
         ],
     }
+    reports = policy_reports(dynamic_rows(reader, trial.id))
     if as_json:
-        typer.echo(json.dumps(document))
+        policies = [one.document() for one in reports]
+        typer.echo(json.dumps(document | ({"policies": policies} if policies else {})))
         return
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -134,6 +138,10 @@ def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) 
                 typer.echo("  " + ", ".join(f"{name} {cell}" for name, cell in row.items()))
         else:
             typer.echo(f"{key}: {value}")
+    if reports:
+        typer.echo("policies:")
+    for one in reports:
+        typer.echo(f"  {one.line()}")
 
 
 TableFormat = Literal["text", "markdown", "latex", "csv", "json"]

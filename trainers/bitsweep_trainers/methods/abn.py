@@ -1,6 +1,6 @@
 """ABN (arXiv 2204.09992): a super-network of layer-wise bits, trained by sampled allocations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -14,7 +14,8 @@ from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.layers import float_groups, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.bit_mixer import Progress, nested_steps
-from bitsweep_trainers.policy.measured import policy_measurements
+from bitsweep_trainers.policy.kept import NAME, KeptPolicy
+from bitsweep_trainers.policy.measured import learn_policy, policy_measurements
 from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.supernet import (
     accumulate,
@@ -39,6 +40,8 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
         backend=trial.backend,
     )
     network.add_module("progress", Progress(num_steps_of(trial)))
+    if held_share(trial):
+        network.add_module(NAME, KeptPolicy())
     return network
 
 
@@ -57,6 +60,12 @@ def held_share(trial: Trial) -> float:
 def _divide(data: Arrays, trial: Trial, generator: torch.Generator) -> Arrays:
     share = held_share(trial)
     return hold_out(data, share, generator) if share else data
+
+
+def _after(network: nn.Module, trial: Trial, data: Arrays, save: Callable[[], None]) -> None:
+    if held_share(trial):
+        save()
+        learn_policy(network, trial, data, save)
 
 
 def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
@@ -173,5 +182,6 @@ ABN = Method(
     backward=_backward,
     select=select_switchable,
     divide=_divide,
+    after=_after,
     finish=_finish,
 )

@@ -1,4 +1,4 @@
-"""What a quantization method is to the training loop: five functions, no class to inherit."""
+"""What a quantization method is to the training loop: a few functions, no class to inherit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,9 @@ class Method:
     select(network, bits): make the network run at these bits (evaluation).
     divide(data, trial, generator) -> the data with training images held out for `finish`, if the
     method wants any.
+    after(network, trial, data, save): what is learned on the trained network after the last epoch;
+    it stays in the network's state, and save() keeps that, so that a killed trial goes on from
+    there.
     finish(network, trial, data) -> measurements besides those at the widths, after the last epoch;
     the network stays as it is.
     """
@@ -53,6 +56,9 @@ class Method:
     backward: Callable[[nn.Module, Trial, Tensor, Tensor, torch.Generator], Tensor]
     select: Callable[[nn.Module, Bits], None]
     divide: Callable[[Arrays, Trial, torch.Generator], Arrays] = lambda data, trial, draws: data
+    after: Callable[[nn.Module, Trial, Arrays, Callable[[], None]], None] = (
+        lambda network, trial, data, save: None
+    )
     finish: Callable[[nn.Module, Trial, Arrays], tuple[Measurement, ...]] = (
         lambda network, trial, data: ()
     )

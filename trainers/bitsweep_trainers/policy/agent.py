@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep_trainers.layers import Computing, computing_layers, quantized, replace_layers
+from bitsweep_trainers.layers import Computing, quantized, replace_layers
 from bitsweep_trainers.policy.environment import Choose, relative_costs
 from bitsweep_trainers.quantizers.uniform import RangeRounder, WeightRounder
 
@@ -90,10 +90,14 @@ class Agent(nn.Module):
         return torch.cat([known, last], 1)
 
     def forward(self, t: int, features: Tensor, before: Tensor, prices: Tensor) -> Tensor:
-        """Features (N, C_t), actions before (N, t), lambdas (N,) -> values (N, m)."""
+        """Features (N, C_t), actions before (N, t), lambdas (N,) -> values (N, m).
+
+        -lambda c_t / C_ref of each width is known and added as it is; the network has to find the
+        rest of the return alone.
+        """
         encoded = self.encoders[t](features)
-        values: Tensor = self.trunk(torch.cat([encoded, self.extras(t, before, prices)], 1))
-        return values
+        rest: Tensor = self.trunk(torch.cat([encoded, self.extras(t, before, prices)], 1))
+        return rest - prices[:, None] * self.relative[t].to(rest)
 
     def episode_values(
         self, features: Sequence[Tensor], actions: Tensor, prices: Tensor
@@ -129,15 +133,8 @@ def eight_bit_agent(agent: Agent, features: Sequence[Tensor], prices: Sequence[f
 
     Min-max, per tensor, nothing trained: what decides is what `agent_bitops` counts.
     """
-    rounded = deepcopy(agent)
-    rounders = [RangeRounder(bits=AGENT_BITS) for _ in computing_layers(rounded)]
-    waiting = iter(rounders)
-
-    def make(source: Computing) -> nn.Module:
-        weights = WeightRounder(bits=AGENT_BITS, is_symmetric=True, is_per_channel=False)
-        return quantized(source, weight_quantizer=weights, input_quantizer=next(waiting))
-
-    replace_layers(rounded, make)
+    rounded = with_rounders(agent)
+    rounders = [one for one in rounded.modules() if isinstance(one, RangeRounder)]
     _set_observing(rounders, is_observing=True)
     for price in prices:
         choose, actions = greedy_choice(rounded, price), torch.zeros(len(features[0]), 0).long()
@@ -145,6 +142,19 @@ def eight_bit_agent(agent: Agent, features: Sequence[Tensor], prices: Sequence[f
             chosen = choose(t, one, actions.to(one.device))
             actions = torch.cat([actions.to(one.device), chosen[:, None]], 1)
     _set_observing(rounders, is_observing=False)
+    return rounded
+
+
+def with_rounders(agent: Agent) -> Agent:
+    """A copy with 8-bit rounders at its linear maps; their ranges are to be observed or loaded."""
+    rounded = deepcopy(agent)
+
+    def make(source: Computing) -> nn.Module:
+        weights = WeightRounder(bits=AGENT_BITS, is_symmetric=True, is_per_channel=False)
+        inputs = RangeRounder(bits=AGENT_BITS)
+        return quantized(source, weight_quantizer=weights, input_quantizer=inputs)
+
+    replace_layers(rounded, make)
     return rounded
 
 

@@ -4,7 +4,6 @@ Static rules give one allocation, the others one per image; actions are indices 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -119,21 +118,19 @@ def best_static(
     return allocations[values.index(max(values))]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cascade:
-    """Run the lowest width first, and the highest again where the first is not sure enough."""
+def unsure(logits: Tensor, threshold: float) -> Tensor:
+    """Which images (N,) have no class of at least this probability: a cascade runs them again."""
+    return torch.softmax(logits, 1).max(1).values < threshold
 
-    threshold: float
 
-    def run(self, environment: Environment, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(logits (N, classes), which images ran twice (N,))."""
-        num_decisions, num_widths = environment.costs.shape
-        low, high = (
-            run_actions(environment, images, torch.full((num_decisions,), one)).logits
-            for one in (0, num_widths - 1)
-        )
-        is_escalated = torch.softmax(low, 1).max(1).values < self.threshold
-        return torch.where(is_escalated[:, None], high, low), is_escalated
+def lowest_and_highest(environment: Environment, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The logits (N, classes) at the lowest widths, and at the highest ones."""
+    num_decisions, num_widths = environment.costs.shape
+    low, high = (
+        run_actions(environment, images, torch.full((num_decisions,), one)).logits
+        for one in (0, num_widths - 1)
+    )
+    return low, high
 
 
 def cascade_cost(costs: Tensor, is_escalated: Tensor) -> float:
@@ -152,11 +149,13 @@ def best_threshold(
 ) -> float:
     """The threshold of the highest accuracy - lambda C / C_ref on these images."""
     reference = float(environment.costs[:, -1].sum())
+    low, high = lowest_and_highest(environment, images)
     values = {}
     for step in range(21):
-        logits, is_escalated = Cascade(threshold=step / 20).run(environment, images)
+        again = unsure(low, step / 20)
+        logits = torch.where(again[:, None], high, low)
         hits = float((logits.argmax(1) == labels).double().mean())
-        cost = cascade_cost(environment.costs, is_escalated) / reference
+        cost = cascade_cost(environment.costs, again) / reference
         values[step / 20] = hits - price * cost
     return max(values, key=lambda one: (values[one], -one))
 

@@ -18,7 +18,7 @@ from bitsweep_trainers.supernet import decision_layers
 from bitsweep_trainers.switchable import SwitchableNorm
 
 Choose = Callable[[int, Tensor, Tensor], Tensor]
-Reward = Literal["hit", "prob", "nll"]
+Reward = Literal["hit", "prob", "nll", "rel"]
 LOWEST_LOG = -5.0
 
 
@@ -74,8 +74,11 @@ def relative_costs(costs: Tensor) -> Tensor:
 
 
 def task_reward(logits: Tensor, labels: Tensor, kind: Reward = "hit") -> Tensor:
-    """R of each image: 1 if right, or the label's probability, or its log, at least -5."""
-    if kind == "hit":
+    """R of each image: 1 if right, or the label's probability, or its log, at least -5.
+
+    `rel` is `hit` here: what the largest widths got is taken off where the policy learns.
+    """
+    if kind in ("hit", "rel"):
         return (logits.argmax(1) == labels).double()
     log_p = functional.log_softmax(logits.double(), 1).gather(1, labels[:, None])[:, 0]
     return log_p.exp() if kind == "prob" else log_p.clamp(min=LOWEST_LOG)

@@ -4,7 +4,7 @@ Rewards (section 3.1): -lambda c_t / C_ref at each decision, plus the task rewar
 discount. One agent serves every lambda: it is drawn anew for each episode that is learned from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from math import cos, log, pi
@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitsweep_trainers.policy.agent import Agent, eight_bit_agent, greedy, greedy_choice
+from bitsweep_trainers.policy.anchor import Anchor, Policy, trusted
 from bitsweep_trainers.policy.environment import (
     Choose,
     Environment,
     Reward,
     Rollout,
+    given,
     relative_costs,
     run_batches,
     sample_costs,
@@ -38,13 +40,14 @@ class PolicyPlan:
 
     epochs: passes over the policy images; updates: gradient steps after each. lambdas: the range
     that training draws from, uniform in the logarithm. target: bootstrapped or observed returns.
+    selection_share, trust_share: of the images, those that choose the epoch and the margin.
     """
 
     algorithm: Algorithm = "double_dqn"
     target: Target = "bootstrap"
     reward: Reward = "hit"
     epochs: int = 30
-    updates: int = 150
+    updates: int = 40
     batch_transitions: int = 1024
     learning_rate: float = 1e-3
     last_learning_rate: float = 1e-5
@@ -57,6 +60,7 @@ class PolicyPlan:
     lambdas: tuple[float, float] = (0.02, 2.0)
     selection_lambdas: tuple[float, ...] = (0.05, 0.2, 0.8)
     selection_share: float = 0.2
+    trust_share: float = 0.2
     replay_transitions: int = 200_000
     rollout_batch: int = 250
     encoder: int = 16
@@ -125,23 +129,35 @@ def learn(
     labels: Tensor,
     plan: PolicyPlan,
     generator: torch.Generator,
-) -> Agent:
-    """An 8-bit agent for any lambda of the plan, learned on images the network has not fitted.
+    *,
+    known: Mapping[tuple[int, ...], float] | None = None,
+) -> Policy:
+    """A policy for any lambda of the plan, its agent at 8 bits; no image of it was fitted before.
 
-    Normalised images (N, ...), in random order; the last share of them selects the epoch.
+    Normalised images (N, ...), in random order. known: mean rewards of static allocations, to
+    which the policy is anchored (None: it is not). The last images select the epoch, and those
+    before them how far the policy may leave the anchor.
     """
     num_selection = max(1, round(plan.selection_share * len(labels)))
+    num_trust = 0 if known is None else max(2, round(plan.trust_share * len(labels)))
+    cuts = [len(labels) - num_selection - num_trust, num_trust, num_selection]
+    parts = list(zip(torch.split(images, cuts), torch.split(labels, cuts), strict=True))
     learner = Learner(environment, plan, generator)
     best, best_value = deepcopy(learner.agent), float("-inf")
     for epoch in range(plan.epochs):
-        learner.epoch(images[:-num_selection], labels[:-num_selection], epoch)
-        value = learner.value(images[-num_selection:], labels[-num_selection:])
+        learner.epoch(*parts[0], epoch)
+        value = learner.value(*parts[2])
         if value > best_value:
             best, best_value = deepcopy(learner.agent), value
     fitting = images[: plan.rollout_batch]
     seen = [environment.run(fitting, greedy_choice(best, one)) for one in plan.selection_lambdas]
     features = [torch.cat(list(one)) for one in zip(*(r.features for r in seen), strict=True)]
-    return eight_bit_agent(best, features, plan.selection_lambdas)
+    rounded = eight_bit_agent(best, features, plan.selection_lambdas)
+    if known is None:
+        return Policy(agent=rounded)
+    anchor = Anchor.of(known, environment.costs)
+    prices, batch = plan.selection_lambdas, plan.rollout_batch
+    return trusted(environment, rounded, anchor, *parts[1], prices=prices, batch=batch)
 
 
 class Learner:
@@ -205,7 +221,16 @@ class Learner:
             rows = slice(begin, begin + self.plan.rollout_batch)
             choose = self._exploring_choice(len(labels[rows]), epsilon)
             rollout = self.environment.run(images[rows], choose)
-            self.replay.add(rollout, task_reward(rollout.logits, labels[rows], self.plan.reward))
+            reward = task_reward(rollout.logits, labels[rows], self.plan.reward)
+            self.replay.add(rollout, reward - self._expected(images[rows], labels[rows]))
+
+    def _expected(self, images: Tensor, labels: Tensor) -> Tensor:
+        """What `rel` takes off: the hits of the largest widths; else nothing. (N,)"""
+        if self.plan.reward != "rel":
+            return torch.zeros((), device=images.device)
+        num_decisions, num_widths = self.environment.costs.shape
+        largest = torch.full((len(labels), num_decisions), num_widths - 1)
+        return task_reward(self.environment.run(images, given(largest)).logits, labels)
 
     def _exploring_choice(self, count: int, epsilon: float) -> Choose:
         draws, prices = self.generator, self._prices(count)

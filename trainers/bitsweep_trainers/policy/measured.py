@@ -4,7 +4,7 @@ The means over images are exact in the BitOps: `weight` is the mean of the bits,
 such that their product is the mean of the products.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bitsweep.bits import Allocation, Bits, tied
-from bitsweep.cost import Layer, LayerBits
+from bitsweep.cost import Layer, LayerBits, spread
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Measurement, Split
 from bitsweep.trial import Trial
@@ -26,12 +26,30 @@ from bitsweep_trainers.methods.declared.abn import (
 )
 from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.policy.agent import AGENT_BITS, Agent
-from bitsweep_trainers.policy.environment import Reward, RoutedNetwork
+from bitsweep_trainers.policy.anchor import Policy
+from bitsweep_trainers.policy.environment import (
+    Reward,
+    RoutedNetwork,
+    run_batches,
+    sample_costs,
+)
+from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.learn import PolicyPlan, learn
-from bitsweep_trainers.policy.rules import Ruled, apply_all, rivals_at, static_rewards
+from bitsweep_trainers.policy.rules import (
+    NUM_SHUFFLES,
+    Ruled,
+    StaticLosses,
+    apply_all,
+    oracle_of,
+    rivals_at,
+    static_rewards,
+)
+from bitsweep_trainers.random_streams import stream
 from bitsweep_trainers.supernet import allocate
 
 EVALUATION_BATCH = 500
+DISTINCT = "distinct allocations"
+LAMBDAS = {"three": (0.05, 0.2, 0.8), "curve": (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)}
 
 
 def layers_of(trial: Trial) -> tuple[Layer, ...]:
@@ -115,38 +133,95 @@ def plan_of(trial: Trial) -> PolicyPlan:
         algorithm="reinforce" if parameters["policy"] == "reinforce" else "double_dqn",
         reward=rewards[str(parameters["policy_reward"])],
         epochs=int(parameters["policy_epochs"]),
+        updates=int(parameters.get("policy_updates", 1)),
         learning_rate=float(parameters["policy_learning_rate"]),
+        selection_lambdas=LAMBDAS[str(parameters["policy_lambdas"])],
     )
 
 
-def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
-    """Learn a policy on the held-out images; measure it and its rivals on the trial's splits.
+def environment_of(network: nn.Module, trial: Trial) -> RoutedNetwork:
+    """A trained network as the decision process of its trial."""
+    return RoutedNetwork(network, layers_of(trial), widths_of(trial))
 
-    At each of the plan's selection lambdas. Draws depend on the trial's seed alone; the network
-    stays as it is.
+
+def held_of(data: Arrays) -> tuple[Tensor, Tensor]:
+    """Normalised images (N, C, H, W) and labels (N,) that were held out for the policy."""
+    return normalise(data.held_images, data.mean, data.std), data.held_labels
+
+
+def learn_policy(
+    network: nn.Module, trial: Trial, data: Arrays, save: Callable[[], None]
+) -> Policy:
+    """The policy that the network keeps; learned on the held-out images if it keeps none.
+
+    `save` is called after each of the two stages, so that neither is done twice.
     """
-    generator = torch.Generator().manual_seed(trial.seed)
-    plan = plan_of(trial)
-    environment = RoutedNetwork(network, layers_of(trial), widths_of(trial))
-    images, labels = normalise(data.held_images, data.mean, data.std), data.held_labels
-    agent = learn(environment, images, labels, plan, generator)
-    known = static_rewards(environment, images, labels)
+    kept, plan = kept_policy(network), plan_of(trial)
+    environment = environment_of(network, trial)
+    if not kept.known:
+        kept.known = static_rewards(environment, *held_of(data))
+        save()
+    policy = kept.restored(environment, encoder=plan.encoder, hidden=plan.hidden)
+    if policy is None:
+        draws = stream(trial.seed, "policy")
+        known = kept.known if trial.parameters["policy_anchor"] else None
+        policy = learn(environment, *held_of(data), plan, draws, known=known)
+        kept.keep(policy)
+        save()
+    return policy
+
+
+def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
+    """Measure the learned policy and its rivals on the trial's splits, at each of its lambdas.
+
+    Draws depend on the trial's seed, lambda and split alone; the weights stay as they are. What
+    is not learned yet is learned first.
+    """
+    policy = learn_policy(network, trial, data, lambda: None)
+    environment, known = environment_of(network, trial), kept_policy(network).known
+    held = held_of(data)
+    losses = StaticLosses(environment=environment, images=held[0], labels=held[1])
+    shown = {split: split_of(data, split) for split in trial.splits}
+    oracles = {
+        split: oracle_of(environment, *shown[split], stream(trial.seed, f"oracle {split}"))
+        for split in trial.splits
+    }
     measured: list[Measurement] = []
-    for price in plan.selection_lambdas:
-        rivals = rivals_at(environment, images, labels, price=price, known=known)
+    for price in plan_of(trial).selection_lambdas:
+        spent = run_batches(environment, held[0], lambda _: policy.choice(price), EVALUATION_BATCH)  # noqa: B023  # called at once
+        rivals = rivals_at(
+            environment,
+            *held,
+            price=price,
+            known=known,
+            budget=float(sample_costs(environment.costs, spent.actions).mean()),
+            losses=losses,
+            generator=stream(trial.seed, f"evolution {price}"),
+        )
         for split in trial.splits:
-            shown, wanted = split_of(data, split)
             ruled = apply_all(
-                environment, agent, rivals, shown, wanted, price=price, generator=generator
+                environment,
+                policy,
+                rivals,
+                *shown[split],
+                price=price,
+                oracle=oracles[split],
+                generator=stream(trial.seed, f"rules {price} {split}"),
             )
-            measured += (measured_rule(trial, one, agent, wanted, split=split) for one in ruled)
+            measured += [
+                measured_rule(trial, one, policy.agent, shown[split][1], split=split)
+                for one in ruled
+            ]
     return tuple(measured)
 
 
 def measured_rule(
     trial: Trial, ruled: Ruled, agent: Agent, labels: Tensor, *, split: Split
 ) -> Measurement:
-    """What a rule did on a split; in `sums`, how many images ran each layer at each width."""
+    """What a rule did on a split; in `sums`, how many images ran each layer at each width.
+
+    And, of the learned one, how many allocations it gave and how it compares to its shuffles.
+    """
     policy = f"{ruled.allocator}@{ruled.price:g}"
     correct, loss_sum = counts(ruled.logits, labels, where=policy)
     is_learned = ruled.agent_bitops > 0
@@ -160,12 +235,31 @@ def measured_rule(
         lambda_=ruled.price,
         total=len(labels),
         correct=correct,
-        sums={"loss": loss_sum, **dict(image_counts(trial, ruled.actions))},
+        sums={
+            "loss": loss_sum,
+            **dict(image_counts(trial, ruled.actions)),
+            **dict(choice_counts(ruled, labels)),
+        },
         layer_bits=(*bits, LayerBits(weight=AGENT_BITS, activation=AGENT_BITS))
         if is_learned
         else bits,
         agent=agent_layer(agent) if is_learned else None,
+        sample_costs=spread(ruled.bitops.tolist()),
     )
+
+
+def choice_counts(ruled: Ruled, labels: Tensor) -> Iterator[tuple[str, float]]:
+    """("distinct allocations", how many) and ("images +3/10 above shuffled", how many).
+
+    The latter: right less the share of the permutations that were right, in tenths.
+    """
+    yield DISTINCT, float(len(torch.unique(ruled.actions, dim=0)))
+    if ruled.shuffled_hits is None:
+        return
+    right = (ruled.logits.argmax(1) == labels).long()
+    above = NUM_SHUFFLES * right - ruled.shuffled_hits
+    for one, count in zip(*torch.unique(above, return_counts=True), strict=True):
+        yield f"images {int(one):+d}/{NUM_SHUFFLES} above shuffled", float(count)
 
 
 def agent_layer(agent: Agent) -> Layer:

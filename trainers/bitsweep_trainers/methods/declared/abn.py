@@ -34,6 +34,9 @@ INERT_ALONE = (
     "policy_reward",
     "policy_epochs",
     "policy_learning_rate",
+    "policy_updates",
+    "policy_anchor",
+    "policy_lambdas",
 )
 
 
@@ -264,9 +267,10 @@ DECLARATION = MethodDeclaration(
         Parameter(
             name="policy_reward",
             kind="choice",
-            choices=("hit", "prob", "nll"),
+            choices=("hit", "prob", "nll", "rel"),
             default="hit",
-            meaning="reward of an answer: 1 if right, the label's probability, or its logarithm",
+            meaning="reward of an answer: 1 if right, the label's probability, its logarithm, or "
+            "1 if right less 1 if the largest widths are right",
             source=CHOSEN,
             when=LEARNS,
         ),
@@ -287,6 +291,35 @@ DECLARATION = MethodDeclaration(
             high=1e-1,
             default=1e-3,
             meaning="peak learning rate of the agent (Adam, cosine to 1e-5)",
+            source=CHOSEN,
+            when=LEARNS,
+        ),
+        Parameter(
+            name="policy_updates",
+            kind="int",
+            low=1,
+            high=10_000,
+            default=40,
+            meaning="steps of Double DQN after each pass over its images",
+            source=CHOSEN,
+            when={"policy": ("double_dqn",)},
+        ),
+        Parameter(
+            name="policy_anchor",
+            kind="bool",
+            default=True,
+            meaning="the policy leaves the best known static allocation only where it is ahead by "
+            "a margin, taken from images kept for that",
+            source=CHOSEN,
+            when=LEARNS,
+        ),
+        Parameter(
+            name="policy_lambdas",
+            kind="choice",
+            choices=("three", "curve"),
+            default="three",
+            meaning="prices of BitOps at which policy and rivals are measured: 0.05, 0.2, 0.8; or "
+            "0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6",
             source=CHOSEN,
             when=LEARNS,
         ),
