@@ -43,6 +43,7 @@ from bitsweep_trainers.policy.environment import (
     Choose,
     Rollout,
     RoutedNetwork,
+    RoutedNorm,
     decision_costs,
     sample_costs,
     task_reward,
@@ -335,8 +336,10 @@ def test_later_weights_change_no_earlier_action() -> None:
     agent = Agent(environment.channels, environment.costs, generator=seeded())
     sharpen(agent, 100)
     before = environment.run(images, greedy_choice(agent, 0.1))
+    norm = environment._network.get_submodule("body.stage3.0.bn1")
+    assert isinstance(norm, RoutedNorm)
     with torch.no_grad():
-        for one in environment._network.get_submodule("body.stage3.0.bn1").parameters():
+        for one in (norm.shifts, *norm.parameters()):
             one.add_(5)
     after = environment.run(images, greedy_choice(agent, 0.1))
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from bitsweep.cost import Layer
 from bitsweep_trainers.layers import Quantized, QuantizedConv2d, QuantizedLinear, quantized_layers
 from bitsweep_trainers.supernet import decision_layers
-from bitsweep_trainers.switchable import SwitchableNorm
+from bitsweep_trainers.switchable import Norm, SwitchableNorm
 
 Choose = Callable[[int, Tensor, Tensor], Tensor]
 Reward = Literal["hit", "prob", "nll", "rel"]
@@ -132,11 +132,25 @@ def by_action(
     if len(present) == 1:
         return run[present[0]](values)
     rows = [torch.nonzero(actions == one)[:, 0] for one in present]
-    groups = [run[one](values[where]) for one, where in zip(present, rows, strict=True)]
-    output = groups[0].new_empty(len(values), *groups[0].shape[1:])
-    for where, group in zip(rows, groups, strict=True):
-        output[where] = group
-    return output
+    by_image = _images_first(values)
+    output: Tensor | None = None
+    for one, where in zip(present, rows, strict=True):
+        group = _images_first(run[one](_channels_second(by_image.index_select(0, where))))
+        if output is None:
+            output = group.new_empty(len(values), *group.shape[1:])
+        output.index_copy_(0, where, group)
+    assert output is not None
+    return _channels_second(output)
+
+
+def _images_first(values: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, H, W, C), a view where channels lie last: an image is one piece then."""
+    return values.permute(0, 2, 3, 1) if values.ndim == 4 else values
+
+
+def _channels_second(values: Tensor) -> Tensor:
+    """The inverse view."""
+    return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
 
 
 class RoutedLayer(nn.Module):
@@ -178,20 +192,46 @@ class RoutedLayer(nn.Module):
 
 
 class RoutedNorm(nn.Module):
-    """The batch norm of each image's action in the decision before it."""
+    """The batch norm of each image's action in the decision before it, its statistics frozen.
+
+    Where actions differ it is one multiplication and one addition for all images, without groups.
+    """
+
+    scales: Tensor
+    shifts: Tensor
 
     def __init__(
         self, norm: SwitchableNorm, *, widths: Sequence[int], decision: int, route: Route
     ) -> None:
         super().__init__()
-        self.norms = norm.norms
+        self.norms = nn.ModuleList([norm.norms[str(bits)] for bits in widths])
         self.decision = decision
         self.route = route
-        self.runs = {index: self.norms[str(bits)] for index, bits in enumerate(widths)}
+        scales, shifts = zip(*(folded(one) for one in self.norms), strict=True)
+        self.register_buffer("scales", torch.stack(scales))  # (m, C)
+        self.register_buffer("shifts", torch.stack(shifts))
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, C, ...) of the same shape."""
-        return by_action(values, self.route.action(self.decision, values), self.runs)
+        actions = self.route.action(self.decision, values)
+        present = torch.unique(actions).tolist()
+        if len(present) == 1:
+            output: Tensor = self.norms[present[0]](values)
+            return output
+        ones = [1] * (values.ndim - 2)
+        scale = self.scales[actions].view(*values.shape[:2], *ones)
+        shift = self.shifts[actions].view(*values.shape[:2], *ones)
+        return torch.addcmul(shift, values, scale)
+
+
+@torch.no_grad()
+def folded(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) of a batch norm in evaluation mode."""
+    assert isinstance(norm, Norm)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return scale, norm.bias - norm.running_mean * scale
 
 
 class RoutedNetwork:
