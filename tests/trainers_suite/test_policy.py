@@ -456,16 +456,7 @@ def test_all_rules_run_side_by_side_and_the_shuffled_one_costs_the_same() -> Non
     images, labels = toy_images()
     known = static_rewards(Toy(), images, labels)
     losses = StaticLosses(environment=Toy(), images=images, labels=labels)
-    rivals = rivals_at(
-        Toy(),
-        images,
-        labels,
-        price=PRICE,
-        known=known,
-        budget=3400.0,
-        losses=losses,
-        generator=seeded(),
-    )
+    rivals = rivals_at(losses, price=PRICE, known=known, budget=3400.0, generator=seeded())
     oracle = oracle_of(Toy(), images, labels, seeded())
     ruled = apply_all(
         Toy(),

@@ -254,7 +254,7 @@ def restore(training: Training, path: Path) -> Done:
     training.order.set_state(state["order"])
     training.noise.set_state(state["noise"])
     epoch = int(state["epoch"])
-    measured = epoch if state["is_measured"] else epoch - 1
+    measured = epoch if state.get("is_measured", True) else epoch - 1  # older states: always
     return Done(trained=epoch, measured=measured, seconds=float(state["seconds"]))
 
 

@@ -179,40 +179,46 @@ def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple
     """
     policy = learn_policy(network, trial, data, lambda: None)
     environment, known = environment_of(network, trial), kept_policy(network).known
-    held = held_of(data)
-    losses = StaticLosses(environment=environment, images=held[0], labels=held[1])
+    images, labels = held_of(data)
+    losses = StaticLosses(environment=environment, images=images, labels=labels)
     shown = {split: split_of(data, split) for split in trial.splits}
     oracles = {
-        split: oracle_of(environment, *shown[split], stream(trial.seed, f"oracle {split}"))
-        for split in trial.splits
+        split: oracle_of(environment, *one, stream(trial.seed, f"oracle {split}"))
+        for split, one in shown.items()
     }
     measured: list[Measurement] = []
     for price in plan_of(trial).selection_lambdas:
-        spent = run_batches(environment, held[0], lambda _: policy.choice(price), EVALUATION_BATCH)  # noqa: B023  # called at once
         rivals = rivals_at(
-            environment,
-            *held,
+            losses,
             price=price,
             known=known,
-            budget=float(sample_costs(environment.costs, spent.actions).mean()),
-            losses=losses,
+            budget=mean_cost(environment, policy, images, price=price),
             generator=stream(trial.seed, f"evolution {price}"),
         )
-        for split in trial.splits:
+        for split, (wanted, answers) in shown.items():
             ruled = apply_all(
                 environment,
                 policy,
                 rivals,
-                *shown[split],
+                wanted,
+                answers,
                 price=price,
                 oracle=oracles[split],
                 generator=stream(trial.seed, f"rules {price} {split}"),
             )
-            measured += [
-                measured_rule(trial, one, policy.agent, shown[split][1], split=split)
-                for one in ruled
-            ]
+            measured += (
+                measured_rule(trial, one, policy.agent, answers, split=split) for one in ruled
+            )
     return tuple(measured)
+
+
+def mean_cost(
+    environment: RoutedNetwork, policy: Policy, images: Tensor, *, price: float
+) -> float:
+    """Mean BitOps of the body that a policy spends on images at one lambda."""
+    choose = policy.choice(price)
+    rollout = run_batches(environment, images, lambda _: choose, EVALUATION_BATCH)
+    return float(sample_costs(environment.costs, rollout.actions).mean())
 
 
 def measured_rule(

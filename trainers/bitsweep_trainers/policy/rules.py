@@ -92,28 +92,26 @@ class StaticLosses:
 
 
 def rivals_at(
-    environment: Environment,
-    images: Tensor,
-    labels: Tensor,
+    losses: StaticLosses,
     *,
     price: float,
     known: Mapping[tuple[int, ...], float],
     budget: float,
-    losses: StaticLosses,
     generator: torch.Generator,
 ) -> Rivals:
-    """Fit the rivals to the policy images at one lambda; known: mean rewards of allocations.
+    """Fit the rivals at one lambda to the images of `losses`; known: mean rewards there.
 
     budget: BitOps that evolution and the linear program may spend, those of the learned policy.
     """
-    costs = environment.costs
+    costs = losses.environment.costs
     num_decisions, num_widths = costs.shape
     gained = sensitivities(losses, num_decisions=num_decisions, num_widths=num_widths)
+    threshold = best_threshold(losses.environment, losses.images, losses.labels, price=price)
     return Rivals(
-        static=best_static(environment, list(known), list(known.values()), price=price),
+        static=best_static(losses.environment, list(known), list(known.values()), price=price),
         evolutionary=evolved(losses, costs, budget, generator),
         ilp=linear_program(gained, costs, budget),
-        threshold=best_threshold(environment, images, labels, price=price),
+        threshold=threshold,
     )
 
 
