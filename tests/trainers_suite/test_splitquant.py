@@ -10,7 +10,7 @@ from tests.trainers_suite.trials import few, plain_network, trial_of
 from torch import Tensor, nn
 
 from bitsweep.bits import Bits, tied
-from bitsweep.cost import Convention, bitops, weight_size_bits
+from bitsweep.cost import Convention, bitops, size_bits, weight_size_bits
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.evaluate import layer_bits
@@ -156,14 +156,29 @@ def test_sparse_costs_two_bits_of_index_for_each_weight() -> None:
 def test_each_grid_stores_a_scale_and_a_zero_point(
     parameters: dict[str, Any], scalars: int
 ) -> None:
-    found = layer_bits(trial_of("splitquant", 4, parameters=parameters), tied(4))
+    unfolded = {"fold_batch_norm": False} | parameters
+    found = layer_bits(trial_of("splitquant", 4, parameters=unfolded), tied(4))
 
     assert found[1].scalars == scalars
 
 
+@pytest.mark.parametrize("method", ["ptq", "splitquant"])
+def test_a_folded_batch_norm_leaves_a_shift_a_channel_and_no_scale(method: str) -> None:
+    folded, kept = (
+        layer_bits(trial_of(method, 4, parameters={"fold_batch_norm": one}), tied(4))
+        for one in (True, False)
+    )
+    difference = size_bits(LAYERS, kept, Convention.BODY) - size_bits(
+        LAYERS, folded, Convention.BODY
+    )
+
+    assert difference == 32 * sum(one.norm_channels for one in LAYERS if one.place == "body")
+
+
 def test_inputs_in_floating_point_are_not_split_and_store_nothing() -> None:
     bits = Bits(weight=4, activation=32)
-    trial = trial_of("splitquant", bits=(bits,), parameters={"activation_bits": 32})
+    given = {"activation_bits": 32, "fold_batch_norm": False}
+    trial = trial_of("splitquant", bits=(bits,), parameters=given)
 
     assert "split_activations" not in trial.parameters
     assert layer_bits(trial, bits)[1].scalars == 6

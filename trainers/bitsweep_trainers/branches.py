@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep_trainers.methods.declared.branch_table import BranchTable, NarrowLayer
+from bitsweep_trainers.methods.declared.branch_table import (
+    BRANCH_BITS,
+    BranchTable,
+    NarrowLayer,
+)
+from bitsweep_trainers.packed.pack import Place, folded_of
+from bitsweep_trainers.packed.records import BranchNormRecord, BranchRecord
+from bitsweep_trainers.packed.weights import Codes
 from bitsweep_trainers.quantizers.interval import (
     WEIGHT_LEVELS,
     Kernels,
@@ -252,6 +259,17 @@ class BranchLayer(nn.Module):
         self.input_lower[index] = lower
         self.input_upper[index] = upper
 
+    @torch.no_grad()
+    def pack_part(self, place: Place) -> BranchRecord:
+        """What a packed file keeps."""
+        return BranchRecord(
+            codes=Codes.of(self.weight_codes().flatten(0, 1), bits=BRANCH_BITS),
+            weight_lower=self.weight_lower.detach(),
+            weight_upper=self.weight_upper.detach(),
+            input_lower=self.input_lower.detach(),
+            input_upper=self.input_upper.detach(),
+        )
+
 
 Pair = tuple[int, int]
 
@@ -333,6 +351,11 @@ class BranchNorm(nn.Module):
         return functional.batch_norm(
             features, mean, var, weight, bias, self.training, self.momentum, self.eps
         )
+
+    def pack_part(self, place: Place) -> BranchNormRecord:
+        """What a packed file keeps."""
+        rows = folded_of(self.weight, self.bias, self.running_mean, self.running_var, self.eps)
+        return BranchNormRecord(rows=rows)
 
 
 class BranchShortcut(nn.Module):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from bitsweep.bits import Bits
 from bitsweep_trainers.methods.base import ParameterGroup
+from bitsweep_trainers.packed.pack import Place, layer_record
+from bitsweep_trainers.packed.records import LayerRecord
 from bitsweep_trainers.quantizers.learned_step import LearnedStep, Role
 
 END_BITS = 8
@@ -46,6 +48,15 @@ class QuantizedConv2d(nn.Conv2d):
         weights_OIHW = self.weight_quantizer(self.weight)
         output: Tensor = self._conv_forward(self.input_quantizer(values), weights_OIHW, self.bias)
         return output
+
+    def pack_part(self, place: Place) -> LayerRecord:
+        """What a packed file keeps."""
+        return layer_record(
+            self,
+            place,
+            weight_quantizer=self.weight_quantizer,
+            input_quantizer=self.input_quantizer,
+        )
 
 
 class QuantizedConv1d(nn.Conv1d):
@@ -96,6 +107,15 @@ class QuantizedLinear(nn.Linear):
         """(N, I) -> (N, O)."""
         weights_OI = self.weight_quantizer(self.weight)
         return nn.functional.linear(self.input_quantizer(values), weights_OI, self.bias)
+
+    def pack_part(self, place: Place) -> LayerRecord:
+        """What a packed file keeps."""
+        return layer_record(
+            self,
+            place,
+            weight_quantizer=self.weight_quantizer,
+            input_quantizer=self.input_quantizer,
+        )
 
 
 Quantized = QuantizedConv2d | QuantizedConv1d | QuantizedLinear

@@ -23,6 +23,7 @@ from bitsweep_trainers.layers import (
     replace_layers,
 )
 from bitsweep_trainers.methods.declared.abn import decisions_of
+from bitsweep_trainers.packed.weights import LatentWeights, Weights
 from bitsweep_trainers.quantizers.learned_step import SMALLEST_STEP, LearnedStep
 from bitsweep_trainers.quantizers.nested import NestedStep
 from bitsweep_trainers.switchable import Norm, SwitchableNorm, SwitchableStep, switch_norms
@@ -68,6 +69,15 @@ class SwitchableWeights(nn.Module):
         """w_hat, of the shape and memory format of the weights."""
         output: Tensor = self.steps[str(self.bits)](weights)
         return output
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights: all of them where several widths round them."""
+        steps = {name: one for name, one in self.steps.items() if isinstance(one, LearnedStep)}
+        if len(steps) == 1:
+            return next(iter(steps.values())).pack_weights(weights, widths)
+        used = {name: one.used_step() for name, one in steps.items()}
+        return LatentWeights(latent=weights, steps=used)
 
 
 def super_network(

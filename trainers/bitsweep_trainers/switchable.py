@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from bitsweep.bits import Bits
 from bitsweep_trainers.layers import calibrate_steps, quantized_layers, select_body
+from bitsweep_trainers.packed.inputs import PeakInput, SwitchedInput
+from bitsweep_trainers.packed.pack import Place, folded
+from bitsweep_trainers.packed.records import NormRecord
 from bitsweep_trainers.quantizers.learned_step import (
     SMALLEST_STEP,
     LearnedStep,
@@ -35,6 +38,11 @@ class SwitchableNorm(nn.Module):
         """(N, C, ...) of the same shape."""
         output: Tensor = self.norms[str(self.bits)](values)
         return output
+
+    def pack_part(self, place: Place) -> NormRecord:
+        """What a packed file keeps: each width's, chosen by the bits of the layer before it."""
+        copies = {bits: folded(norm) for bits, norm in self.norms.items()}
+        return NormRecord(keyed_by=(place.layer_before,), copies=copies)
 
 
 class SwitchableClip(nn.Module):
@@ -74,6 +82,16 @@ class SwitchableClip(nn.Module):
         high = 2**self.bits - 1
         return learned_step(values, self.alpha / high, low=0, high=high, kernels=self.kernels)
 
+    def pack_input(self, widths: Sequence[int]) -> SwitchedInput:
+        """What a packed file keeps of an input's grids."""
+        alphas = {name: alpha.detach() for name, alpha in self.alphas.items()}
+        return SwitchedInput(
+            widths={
+                str(bits): PeakInput(peak=alphas[SHARED if self.is_shared else str(bits)])
+                for bits in widths
+            }
+        )
+
 
 class SwitchableStep(nn.Module):
     """LSQ of inputs with one step per width; `bits` says which runs."""
@@ -103,6 +121,11 @@ class SwitchableStep(nn.Module):
         """Values (N, ...) of the same shape and memory format."""
         output: Tensor = self.current(values)
         return output
+
+    def pack_input(self, widths: Sequence[int]) -> SwitchedInput:
+        """What a packed file keeps of an input's grids."""
+        found = {name: one.pack_input(widths) for name, one in self.steps.items()}  # type: ignore[operator]  # LearnedSteps: see __init__
+        return SwitchedInput(widths=found)
 
 
 def switch_norms(part: nn.Module, widths: Sequence[int]) -> None:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from bitsweep_trainers.layers import END_BITS, Computing, quantized_layers
 from bitsweep_trainers.methods.declared.bit_mixer import reader_of
+from bitsweep_trainers.packed.pack import Place, folded
+from bitsweep_trainers.packed.records import NormRecord
 from bitsweep_trainers.switchable import Norm
 
 
@@ -48,6 +50,12 @@ class TransitionalNorm(nn.Module):
         """(N, C, ...) of the same shape."""
         output: Tensor = self.norms[self.current](values)
         return output
+
+    def pack_part(self, place: Place) -> NormRecord:
+        """What a packed file keeps: each pair's; an end is no layer of the body and counts 8."""
+        paths = ["" if one is None else place.body[one] for one in (self.producer, self.consumer)]
+        copies = {name: folded(norm) for name, norm in self.norms.items()}
+        return NormRecord(keyed_by=tuple(paths), copies=copies)
 
 
 def _name(before: int, after: int) -> str:

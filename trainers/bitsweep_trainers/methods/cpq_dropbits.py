@@ -28,6 +28,8 @@ from bitsweep_trainers.layers import (
 )
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.fp32 import cross_entropy_backward
+from bitsweep_trainers.packed.inputs import StepInput
+from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
 from bitsweep_trainers.quantizers.categorical import Ste, quantize
 from bitsweep_trainers.quantizers.grid import Grid, GridKind, Sharing, make_grid
 from bitsweep_trainers.quantizers.hard_concrete import coin, draw_uniform, hard_concrete
@@ -152,6 +154,24 @@ class ClusterPromoting(nn.Module):
         sigma = self.noise.ratio * (1.0 if self.noise.is_tied else alpha)
         self.raw_alpha.fill_(_softplus_inverse(alpha - SMALLEST_ALPHA))
         self.raw_sigma.fill_(_softplus_inverse(sigma))
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights; the masks only serve the training."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return FloatWeights(plain=weights)
+        alpha, grid = self.scales()[0], self.grid
+        codes = (weights / alpha).round().clamp(grid.low, grid.high)
+        return CodedWeights(
+            codes=Codes.of(codes, bits=self.bits, low=grid.low), grid=Affine(scale=alpha)
+        )
+
+    @torch.no_grad()
+    def pack_input(self, widths: Sequence[int]) -> StepInput | None:
+        """What a packed file keeps of an input's grid."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return None
+        return StepInput(step=self.scales()[0], low=self.grid.low, high=self.grid.high)
 
     def get_extra_state(self) -> dict[str, str]:
         """What a checkpoint keeps besides the parameters."""

@@ -6,7 +6,9 @@ trained.
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +18,28 @@ from bitsweep_trainers.layers import (
     END_BITS,
     Computing,
     Quantized,
+    QuantizedConv2d,
+    QuantizedLinear,
     fold_batch_norms,
     quantized,
     replace_layers,
     select_body,
 )
 from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.methods.declared.splitquant import INDEX_BITS
 from bitsweep_trainers.methods.fp32 import cross_entropy_backward
 from bitsweep_trainers.methods.ptq import calibrate_ranges
+from bitsweep_trainers.packed.inputs import ThirdsInput
+from bitsweep_trainers.packed.pack import Place
+from bitsweep_trainers.packed.records import LayerRecord
+from bitsweep_trainers.packed.weights import (
+    Affine,
+    CodedWeights,
+    Codes,
+    IndexedWeights,
+    PartsWeights,
+    Weights,
+)
 from bitsweep_trainers.quantizers.clusters import NUM_CLUSTERS, split_by_value
 from bitsweep_trainers.quantizers.uniform import RangeRounder, WeightRounder
 
@@ -47,6 +63,12 @@ class SplitRounder(nn.Module):
         for one in self.rounders:
             one.bits = bits  # type: ignore[assignment]  # a plain int
 
+    def pack_input(self, widths: Sequence[int]) -> ThirdsInput | None:
+        """What a packed file keeps of the inputs' grids."""
+        found = [one.pack_input(widths) for one in self.rounders if isinstance(one, RangeRounder)]
+        parts = tuple(one for one in found if one is not None)
+        return ThirdsInput(parts=parts) if parts else None
+
     def forward(self, values: Tensor) -> Tensor:
         """Values (N, C, ...), of the same shape."""
         thirds = values.tensor_split(NUM_CLUSTERS, dim=1)
@@ -61,13 +83,39 @@ class SplitRounder(nn.Module):
 class SplitLayer(nn.Module):
     """Three layers in the place of one; what they give is added. The first has the bias."""
 
-    def __init__(self, parts: Sequence[Quantized]) -> None:
+    def __init__(self, parts: Sequence[Quantized], *, is_indexed: bool = False) -> None:
         super().__init__()
+        self.is_indexed = is_indexed
         self.parts = nn.ModuleList(parts)
 
     def forward(self, values: Tensor) -> Tensor:
         """As the layer in whose place it stands."""
         return torch.stack([one(values) for one in self.parts]).sum(0)
+
+    def pack_part(self, place: Place) -> LayerRecord:
+        """What a packed file keeps: the parts whole, or without the zeros of other clusters."""
+        records = [
+            one.pack_part(place)
+            for one in self.parts
+            if isinstance(one, QuantizedConv2d | QuantizedLinear)
+        ]
+        weights = [one.weights for one in records if isinstance(one.weights, CodedWeights)]
+        kept: Weights = PartsWeights(parts=tuple(weights))
+        if self.is_indexed:
+            kept = indexed([cast(Tensor, one.weight) for one in self.parts], weights)
+        return replace(records[0], weights=kept)
+
+
+def indexed(parts: Sequence[Tensor], coded: Sequence[CodedWeights]) -> IndexedWeights:
+    """For each weight the part it belongs to, and its code there; a zero belongs to the first."""
+    index = torch.stack([one != 0 for one in parts]).int().argmax(0)
+    raw = torch.stack([one.codes.raw for one in coded]).gather(0, index.cpu().unsqueeze(0))[0]
+    grids = tuple(one.grid for one in coded if isinstance(one.grid, Affine))
+    return IndexedWeights(
+        index=Codes.of(index, bits=INDEX_BITS),
+        codes=Codes(raw=raw, bits=coded[0].codes.bits),
+        grids=grids,
+    )
 
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
@@ -94,7 +142,7 @@ def split_layer(layer: Computing, *, trial: Trial) -> SplitLayer:
             bits=bits.weight, is_symmetric=False, is_per_channel=is_per_channel
         )
         parts.append(quantized(part, weight_quantizer=rounder, input_quantizer=inputs))
-    return SplitLayer(parts)
+    return SplitLayer(parts, is_indexed=trial.parameters["storage"] == "sparse")
 
 
 def _end(layer: Computing) -> Quantized:

@@ -3,9 +3,20 @@
 The codes of a width are rounded for that width: they are not the high bits of another's.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.weights import (
+    CodedWeights,
+    Codes,
+    SeparateWeights,
+    Unit,
+    UnitLatentWeights,
+    Weights,
+)
 from bitsweep_trainers.quantizers.dorefa import unit_levels, unit_weights
 
 
@@ -33,3 +44,20 @@ class ScaledWeights(nn.Module):
     def forward(self, weights: Tensor) -> Tensor:
         """Weights of any shape -> values in [-mean|w|, mean|w|]."""
         return scaled_weights(weights, bits=self.bits, detach_max=self.detach_max)
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights: codes of all widths, or u where that is less."""
+        u = unit_weights(weights, detach_max=self.detach_max)
+        scale = weights.abs().mean()
+        if sum(widths) >= FULL_PRECISION_BITS:
+            return UnitLatentWeights(latent=u, scale=scale)
+        return SeparateWeights(
+            widths={
+                str(bits): CodedWeights(
+                    codes=Codes.of(torch.round(u * (2**bits - 1)), bits=bits),
+                    grid=Unit(levels=2**bits - 1, scale=scale),
+                )
+                for bits in widths
+            }
+        )

@@ -3,10 +3,13 @@
 Both gradients for alpha: the paper's, and the calibrated one of CG-PACT (SAT, arXiv 1912.10207).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.inputs import ClipInput
 from bitsweep_trainers.quantizers.dorefa import unit_levels
 from bitsweep_trainers.quantizers.uniform import least_error_grid
 
@@ -53,3 +56,9 @@ class ClippedActivations(nn.Module):
         if self.bits >= FULL_PRECISION_BITS:
             return values
         return clipped(values, self.alpha, bits=self.bits, is_calibrated=self.is_calibrated)
+
+    def pack_input(self, widths: Sequence[int]) -> ClipInput | None:
+        """What a packed file keeps of an input's grid."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return None
+        return ClipInput(alpha=self.alpha.detach().clamp(min=SMALLEST_ALPHA))

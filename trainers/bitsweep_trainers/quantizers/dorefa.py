@@ -3,10 +3,21 @@
 Nothing is learned here but the weights; gradients pass rounding straight through.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.inputs import UnitInput
+from bitsweep_trainers.packed.weights import (
+    Affine,
+    CodedWeights,
+    Codes,
+    FloatWeights,
+    Unit,
+    Weights,
+)
 from bitsweep_trainers.quantizers.ste import round_ste
 
 
@@ -67,6 +78,19 @@ class DorefaWeights(nn.Module):
             return weights
         return dorefa_weights(weights, bits=self.bits, detach_max=self.detach_max)
 
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights; one bit is the sign, with the mean magnitude."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return FloatWeights(plain=weights)
+        if self.bits == 1:
+            signs = Codes.of((weights >= 0).int(), bits=1)
+            mean = weights.abs().mean()
+            return CodedWeights(codes=signs, grid=Affine(scale=mean, zero=0.5, factor=2.0))
+        n = 2**self.bits - 1
+        codes = torch.round(unit_weights(weights, detach_max=self.detach_max) * n)
+        return CodedWeights(codes=Codes.of(codes, bits=self.bits), grid=Unit(levels=n))
+
 
 class UnitActivations(nn.Module):
     """q_k(clamp(x, 0, 1)); the gradient is 1 on [0, 1], else 0. 32 bits pass values through."""
@@ -80,3 +104,7 @@ class UnitActivations(nn.Module):
         if self.bits >= FULL_PRECISION_BITS:
             return values
         return unit_levels(values.clamp(0, 1), bits=self.bits)
+
+    def pack_input(self, widths: Sequence[int]) -> UnitInput | None:
+        """What a packed file keeps of an input's grid."""
+        return None if min(widths) >= FULL_PRECISION_BITS else UnitInput()

@@ -3,12 +3,14 @@
 The step and its gradients are LSQ's, from `learned_step`; offset and starts stand here.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 
 import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.inputs import StepInput
 from bitsweep_trainers.quantizers.learned_step import SMALLEST_STEP, kernels_of, learned_step
 from bitsweep_trainers.quantizers.ste import scale_gradient
 
@@ -130,3 +132,10 @@ class OffsetActivations(nn.Module):
             gradient_scale=1 / sqrt(count * (2**self.bits - 1)),
             backend=self.backend,
         )
+
+    def pack_input(self, widths: Sequence[int]) -> StepInput | None:
+        """What a packed file keeps of an input's grid."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return None
+        step = self.step.detach().clamp(min=SMALLEST_STEP)
+        return StepInput(step=step, low=0, high=2**self.bits - 1, offset=self.offset.detach())

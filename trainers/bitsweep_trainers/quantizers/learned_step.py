@@ -3,7 +3,7 @@
 One autograd function with the closed-form gradients; eager and compiled kernels, equal numbers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import sqrt
 from typing import Any, Literal, NamedTuple, get_args
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.inputs import StepInput
+from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
 
 Backend = Literal["eager", "compiled"]
 Role = Literal["weight", "activation", "images"]
@@ -203,6 +205,29 @@ class LearnedStep(nn.Module):
         return learned_step(
             x, self.step, low=low, high=high, gradient_scale=scale, kernels=self.kernels
         )
+
+    @torch.no_grad()
+    def used_step(self) -> Tensor:
+        """The step as the kernels see it."""
+        return self.step.detach().clamp(min=SMALLEST_STEP)
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return FloatWeights(plain=weights)
+        (low, high), step = self.bounds, self.used_step()
+        codes = torch.div(weights, step).clamp(low, high).round()
+        return CodedWeights(
+            codes=Codes.of(codes, bits=self.bits, low=low), grid=Affine(scale=step)
+        )
+
+    def pack_input(self, widths: Sequence[int]) -> StepInput | None:
+        """What a packed file keeps of an input's grid."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return None
+        low, high = self.bounds
+        return StepInput(step=self.used_step(), low=low, high=high)
 
     def get_extra_state(self) -> dict[str, bool]:
         """What a checkpoint keeps besides the step."""

@@ -4,13 +4,16 @@ Bases are vectors of -1 and 1. A group is an output channel. G groups, M weights
 bases at most; `kept` (G, K) says which bases a group still has.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
+from math import ceil, log2
 
 import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.weights import BasesWeights, Codes, FloatWeights, Weights
 
 REFITS = 10
 # Two bases of a group may become equal; the ridge shares the coordinate between them.
@@ -130,6 +133,20 @@ class MultiBitWeights(nn.Module):
             return weights
         held = weights.detach()
         return self.values(held) + (weights - held)  # the sums exactly: the bracket is 0
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights: how many bases a channel has, and those it has."""
+        if self.bits >= FULL_PRECISION_BITS or not self.is_started:
+            return FloatWeights(plain=weights)
+        kept = self.kept > 0
+        is_used = kept.unsqueeze(1).expand(-1, weights[0].numel(), -1)
+        return BasesWeights(
+            counts=Codes.of(kept.sum(1), bits=ceil(log2(self.bits + 1))),
+            coordinates=self.coordinates[kept],
+            signs=Codes.of((self.bases(weights)[is_used] > 0).int(), bits=1),
+            shape=tuple(weights.shape),
+        )
 
     def get_extra_state(self) -> dict[str, bool]:
         """What a checkpoint keeps besides the tensors."""

@@ -3,6 +3,7 @@
 AdaBits cuts DoReFa's unit interval with floor; Bit-Mixer floors the codes of one learned step.
 """
 
+from collections.abc import Sequence
 from functools import cache, partial
 from math import sqrt
 from typing import Literal, get_args
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed import weights as packed
 from bitsweep_trainers.quantizers.dorefa import unit_weights
 from bitsweep_trainers.quantizers.learned_step import (
+    SMALLEST_STEP,
     Kernels,
     code_bounds,
     initial_step,
@@ -75,6 +78,18 @@ def rescaled(weights_OI: Tensor) -> Tensor:
     return weights_OI / (num_out * weights_OI.detach().var()).sqrt()
 
 
+def packed_grid(bits: int, grid: Grid, scale: Tensor | float = 1.0) -> packed.Grid:
+    """`grid_values` times a scale, as a packed file keeps it.
+
+    >>> packed_grid(2, "centred").values(torch.arange(4.0)).tolist()
+    [-0.75, -0.25, 0.25, 0.75]
+    """
+    if grid == "symmetric":
+        return packed.Unit(levels=2**bits - 1, scale=scale)
+    shift = 0.5 if grid == "centred" else 0.0
+    return packed.Affine(scale=scale, zero=2.0 ** (bits - 1) - shift, factor=2.0 ** (1 - bits))
+
+
 class NestedWeights(nn.Module):
     """Quantize weights to a nested grid of AdaBits; `bits` may be set at any time."""
 
@@ -92,6 +107,19 @@ class NestedWeights(nn.Module):
             unit_weights(weights, detach_max=self.detach_max), self.bits, self.grid
         )
 
+    @torch.no_grad()
+    def pack_weights(
+        self, weights: Tensor, widths: Sequence[int], scale: Tensor | float = 1.0
+    ) -> packed.Weights:
+        """What a packed file keeps of weights: codes of the largest width."""
+        top = widths[-1]
+        codes = unit_codes(unit_weights(weights, detach_max=self.detach_max), top)
+        return packed.NestedWeights(
+            codes=packed.Codes.of(codes, bits=top),
+            cut="floor",
+            grids={str(bits): packed_grid(bits, self.grid, scale) for bits in widths},
+        )
+
 
 class RescaledWeights(nn.Module):
     """Nested weights of a last layer, scaled as SAT does: no batch norm follows to do it."""
@@ -103,6 +131,13 @@ class RescaledWeights(nn.Module):
     def forward(self, weights_OI: Tensor) -> Tensor:
         """Weights (O, I) of the same shape, variance 1 / O."""
         return rescaled(self.nested(weights_OI))
+
+    @torch.no_grad()
+    def pack_weights(self, weights_OI: Tensor, widths: Sequence[int]) -> packed.Weights:
+        """What a packed file keeps of weights: codes, and one scale."""
+        values = self.nested(weights_OI)
+        scale = 1 / (len(values) * values.var()).sqrt()
+        return self.nested.pack_weights(weights_OI, [self.nested.bits], scale)
 
 
 def step_codes(codes: Tensor, *, top_bits: int, bits: int, truncation: Truncation) -> Tensor:
@@ -186,4 +221,18 @@ class NestedStep(nn.Module):
             high=high,
             gradient_scale=1.0 / sqrt(weights.numel() * high),
             kernels=nested_kernels(self.top_bits, self.bits, self.truncation, self.backend),
+        )
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> packed.Weights:
+        """What a packed file keeps of weights: codes of the largest width, and its step."""
+        top, (low, high) = self.top_bits, self.bounds
+        step = self.step.detach().clamp(min=SMALLEST_STEP)
+        codes = torch.clamp(weights / step, low, high).round()
+        return packed.NestedWeights(
+            codes=packed.Codes.of(codes, bits=top, low=-(2 ** (top - 1))),
+            cut=self.truncation,
+            grids={
+                str(bits): packed.Affine(scale=step, factor=2.0 ** (top - bits)) for bits in widths
+            },
         )

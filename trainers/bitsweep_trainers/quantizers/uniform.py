@@ -4,13 +4,15 @@ Round to nearest; over the whole range, or over the share of it that errs least;
 tensor or one per output channel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.packed.inputs import ZeroPointInput
+from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
 
 # Shares of a range that a search for the least squared error tries; the first wins a tie.
 SHRINKS = tuple(1 - index / 50 for index in range(50))
@@ -118,11 +120,25 @@ class WeightRounder(nn.Module):
         """Weights, output channels first, of the same shape."""
         if self.bits >= FULL_PRECISION_BITS:
             return weights
+        return self.grid(weights).quantize(weights)
+
+    def grid(self, weights: Tensor) -> Grid:
+        """The grid at the current bits."""
         if not self.by_error:
-            return self._grid(weights, grid_of).quantize(weights)
+            return self._grid(weights, grid_of)
         if self.bits not in self.found:
             self.found[self.bits] = self._grid(weights.detach(), least_error_grid)
-        return self.found[self.bits].quantize(weights)
+        return self.found[self.bits]
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights; a symmetric grid has no zero-points."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return FloatWeights(plain=weights)
+        grid = self.grid(weights)
+        codes = Codes.of(grid.codes(weights), bits=self.bits, low=grid.low)
+        zero = 0.0 if self.is_symmetric else grid.zero_point
+        return CodedWeights(codes=codes, grid=Affine(scale=grid.scale, zero=zero))
 
     def _grid(self, weights: Tensor, search: Callable[..., Grid]) -> Grid:
         return search(
@@ -167,6 +183,13 @@ class RangeRounder(nn.Module):
                 self.errors[index] += (self._grid(shrink).quantize(values) - values).square().sum()
             return values
         return self._grid(1.0).quantize(values)
+
+    def pack_input(self, widths: Sequence[int]) -> ZeroPointInput | None:
+        """What a packed file keeps of an input's grid."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return None
+        grid = self._grid(1.0)
+        return ZeroPointInput(scale=grid.scale, zero=grid.zero_point, high=grid.high)
 
     def shrink(self) -> None:
         """Keep the share of the range with the least error; the widest one wins a tie."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from bitsweep.bits import Bits
 from bitsweep.cost import Layer, LayerBits
-from bitsweep.space import Parameter
+from bitsweep.space import Parameter, Parameters
 
 END_BITS = 8
 CHOSEN = "chosen"
@@ -47,6 +47,14 @@ def activation_bits() -> Parameter:
         meaning="bits of the body's input activations: as the weights, or fixed",
         source=CHOSEN,
     )
+
+
+def norm_storage(layer: Layer, parameters: Parameters) -> tuple[int, int]:
+    """(batch norms, scalars) that a layer keeps of its norm: folded, a shift a channel is left.
+
+    The scales are then within the weights.
+    """
+    return (0, layer.norm_channels) if parameters["fold_batch_norm"] else (1, 0)
 
 
 def one_network_bits(

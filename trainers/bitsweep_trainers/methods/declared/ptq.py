@@ -11,18 +11,25 @@ from bitsweep_trainers.methods.declared.common import (
     CHOSEN,
     END_BITS,
     activation_bits,
+    norm_storage,
 )
 
 
 def _layer_bits(
     layers: Sequence[Layer], bits: Bits, parameters: Parameters, all_bits: tuple[Bits, ...]
 ) -> tuple[LayerBits, ...]:
-    """A scale (and a zero-point, if asymmetric) per weight grid; both for each activation."""
+    """A scale (and a zero-point, if asymmetric) per weight grid; both for each activation.
+
+    A folded batch norm leaves a shift a channel, counted among the scalars.
+    """
     return tuple(
         LayerBits(
             weight=width.weight,
             activation=width.activation,
-            scalars=_weight_scalars(layer, parameters) + (2 if width.activation < 32 else 0),
+            scalars=_weight_scalars(layer, parameters)
+            + (2 if width.activation < 32 else 0)
+            + norm_storage(layer, parameters)[1],
+            norm_copies=norm_storage(layer, parameters)[0],
         )
         for layer in layers
         for width in [
@@ -42,7 +49,7 @@ DECLARATION = MethodDeclaration(
     source="round to nearest; no paper",
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
-    numerics=1,
+    numerics=2,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(

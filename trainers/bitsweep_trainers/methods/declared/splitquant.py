@@ -6,7 +6,13 @@ from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import MethodDeclaration
-from bitsweep_trainers.methods.declared.common import ALL_KINDS, CHOSEN, END_BITS, activation_bits
+from bitsweep_trainers.methods.declared.common import (
+    ALL_KINDS,
+    CHOSEN,
+    END_BITS,
+    activation_bits,
+    norm_storage,
+)
 
 PAPER = "arXiv 2501.12428"
 NUM_PARTS = 3
@@ -18,12 +24,18 @@ def _layer_bits(
 ) -> tuple[LayerBits, ...]:
     """Dense: 3 b bits a weight, multiplied and stored. Sparse: b multiplied, b + 2 stored.
 
-    Every grid of the body and of the ends has a scale and a zero-point.
+    Every grid of the body and of the ends has a scale and a zero-point. A folded batch norm leaves
+    a shift a channel, counted among the scalars.
     """
     return tuple(
         _body(layer, bits, parameters)
         if layer.place == "body"
-        else LayerBits(weight=END_BITS, activation=END_BITS, scalars=4)
+        else LayerBits(
+            weight=END_BITS,
+            activation=END_BITS,
+            scalars=4 + norm_storage(layer, parameters)[1],
+            norm_copies=norm_storage(layer, parameters)[0],
+        )
         for layer in layers
     )
 
@@ -35,11 +47,13 @@ def _body(layer: Layer, bits: Bits, parameters: Parameters) -> LayerBits:
     if bits.activation == FULL_PRECISION_BITS:
         input_grids = 0
     is_dense = parameters["storage"] == "dense"
+    norm_copies, shifts = norm_storage(layer, parameters)
     return LayerBits(
         weight=(NUM_PARTS if is_dense else 1) * bits.weight,
         activation=bits.activation,
         stored=NUM_PARTS * bits.weight if is_dense else bits.weight + INDEX_BITS,
-        scalars=2 * (weight_grids + input_grids),
+        scalars=2 * (weight_grids + input_grids) + shifts,
+        norm_copies=norm_copies,
     )
 
 
@@ -49,7 +63,7 @@ DECLARATION = MethodDeclaration(
     source=PAPER,
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
-    numerics=1,
+    numerics=2,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(

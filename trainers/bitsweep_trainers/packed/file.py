@@ -1,0 +1,131 @@
+"""A trained network as one file, and the file as a network again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bitsweep.cost import DEFAULT_CONVENTION, size_bits
+from bitsweep.errors import BitsweepError, InputError
+from bitsweep.trial import Trial, parse_trial, trial_document
+from bitsweep_trainers.branch_network import branch_network
+from bitsweep_trainers.branches import BranchLayer, BranchNorm
+from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.evaluate import layer_bits
+from bitsweep_trainers.methods.mbquant import branch_plan
+from bitsweep_trainers.models.build import build
+from bitsweep_trainers.models.declared import MODELS
+from bitsweep_trainers.packed import container
+from bitsweep_trainers.packed.network import (
+    PackedBranches,
+    PackedBranchNorm,
+    PackedLayer,
+    PackedNetwork,
+    PackedNorm,
+)
+from bitsweep_trainers.packed.pack import Norm, parts_of
+from bitsweep_trainers.packed.records import (
+    PART_KINDS,
+    BranchNormRecord,
+    BranchRecord,
+    Encoder,
+    LayerRecord,
+    NormRecord,
+    Part,
+    decode,
+)
+
+
+def claimed_bits(trial: Trial) -> int:
+    """The size that the trial's method declares, in bits: that of the widest network."""
+    data = DATA_SETS[trial.data]
+    layers = MODELS[trial.model].layers(data.shape, data.classes)
+    return max(size_bits(layers, layer_bits(trial, one), DEFAULT_CONVENTION) for one in trial.bits)
+
+
+def save(
+    network: nn.Module,
+    trial: Trial,
+    path: Path,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> container.Written:
+    """Write a trained network; InputError for a quantizer without a packed form, OSError."""
+    data, encoder = DATA_SETS[trial.data], Encoder()
+    parts = parts_of(network, trial.bits)
+    document = {
+        "trial": trial_document(trial),
+        "trial_id": trial.id,
+        "widths": [one.label for one in trial.bits],
+        "data": {
+            "name": data.name,
+            "shape": list(data.shape),
+            "classes": data.classes,
+            "mean": list(mean),
+            "std": list(std),
+        },
+        "claimed_bits": claimed_bits(trial),
+        "convention": str(DEFAULT_CONVENTION),
+        # A list: the order of the layers is part of what is said.
+        "parts": [{"path": name, **encoder.encode(one, name)} for name, one in parts.items()],
+    }
+    return container.write(path, document, encoder.tensors)
+
+
+def load(path: Path | str, *, device: torch.device | str = "cpu") -> PackedNetwork:
+    """The network of a packed file, at its largest width; InputError for a file that is none.
+
+    Nothing in the file is executed.
+    """
+    header, tensors = container.read(Path(path))
+    try:
+        network = _network(header, tensors)
+    except BitsweepError:
+        raise
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path} does not describe a network: {error}") from error
+    return network.to(device)
+
+
+def _network(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PackedNetwork:
+    trial = parse_trial(header["trial"])
+    rows = [dict(one) for one in header["parts"]]
+    parts: dict[str, Part] = {str(one.pop("path")): decode(one, tensors) for one in rows}
+    if not all(isinstance(one, tuple(PART_KINDS.values())) for one in parts.values()):
+        raise ValueError("a part is neither a layer nor a batch norm")
+    plain = _shell(trial, header, parts)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear | Norm | BranchLayer | BranchNorm):
+            plain.set_submodule(name, _module(name, module, parts.pop(name, None)))
+    if parts:
+        raise ValueError(f"the model {trial.model} has no {', '.join(parts)}")
+    return PackedNetwork(plain, header)
+
+
+def _shell(trial: Trial, header: Mapping[str, Any], parts: Mapping[str, Part]) -> nn.Module:
+    """The model with modules to be replaced; its body in branches where the file has some."""
+    shape, generator = header["data"]["shape"], torch.Generator()
+    shape = int(shape[0]), int(shape[1]), int(shape[2])
+    network: nn.Module = build(trial.model, shape, int(header["data"]["classes"]), generator)
+    if any(isinstance(one, BranchRecord) for one in parts.values()):
+        layers = MODELS[trial.model].layers(shape, int(header["data"]["classes"]))
+        network = branch_network(network, layers, branch_plan(trial), generator)
+    return network
+
+
+def _module(name: str, source: nn.Module, part: Part | None) -> nn.Module:
+    """What stands in the place of a module; a norm without a record was folded into its layer."""
+    if isinstance(part, LayerRecord) and isinstance(source, nn.Conv2d | nn.Linear):
+        return PackedLayer(part, source)
+    if isinstance(part, NormRecord) and isinstance(source, Norm):
+        return PackedNorm(part)
+    if isinstance(part, BranchRecord) and isinstance(source, BranchLayer):
+        return PackedBranches(part, source)
+    if isinstance(part, BranchNormRecord) and isinstance(source, BranchNorm):
+        return PackedBranchNorm(part, source)
+    if part is None and isinstance(source, Norm):
+        return nn.Identity()
+    raise ValueError(f"{name} is a {type(source).__name__}, its record is {type(part).__name__}")
