@@ -1,5 +1,6 @@
 """Running one known trial again, beside the store, to see whether its numbers repeat."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.trial import Finished, Outcome, Trial
 
+Counts = dict[tuple[int, str, str], tuple[int | None, int]]
+
 
 def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
     """Run the trial whose id begins so in a scratch folder; compare its counts with the store's.
 
-    Writes nothing to the store. Raises InputError when its start's checkpoint is gone.
+    Writes nothing to the store. Where all numbers repeat, the network is kept under the trial's
+    id, so that it can be exported. Raises InputError when its start's checkpoint is gone.
     """
     reader = Reader(open_to_read(store))
     trial = reader.trial(prefix)
@@ -29,10 +33,10 @@ def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
             start_checkpoint=_start_checkpoint(reader, trial),
         )
         counted, outcome = _counts(JobRun(job))
-    standing = {
-        (one.epoch, one.split, one.allocation): (one.correct, one.total)
-        for one in reader.scores(trial.id)
-    }
+        standing = _standing(reader, trial)
+        is_identical = counted == standing and isinstance(outcome, Finished)
+        if is_identical:
+            _keep(job)
     lines = [
         f"epoch {epoch} {split} {allocation}: {correct} of {total} correct, "
         f"the store has {standing.get((epoch, split, allocation), ('nothing',))[0]}"
@@ -40,15 +44,31 @@ def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
     ]
     return {
         "trial": trial.id,
-        "is_identical": counted == standing and isinstance(outcome, Finished),
+        "is_identical": is_identical,
         "lines": lines,
     }
 
 
+def _standing(reader: Reader, trial: Trial) -> Counts:
+    return {
+        (one.epoch, one.split, one.allocation): (one.correct, one.total)
+        for one in reader.scores(trial.id)
+    }
+
+
+def _keep(job: Job) -> None:
+    """Copy the network out of the scratch folder; a trainer may leave none."""
+    final = job.folders.workspace(job.trial.id) / "final.pt"
+    if final.is_file():
+        target = job.folders.checkpoint(job.trial.id)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(final, target)
+
+
 def _counts(
     run: JobRun,
-) -> tuple[dict[tuple[int, str, str], tuple[int | None, int]], Outcome]:
-    counted: dict[tuple[int, str, str], tuple[int | None, int]] = {}
+) -> tuple[Counts, Outcome]:
+    counted: Counts = {}
     while True:
         step = run.step()
         if not isinstance(step, Evaluation):

@@ -20,6 +20,8 @@ from bitsweep.trial import Trial
 TRAINERS = "bitsweep.trainers"
 DECLARATIONS = "bitsweep.declarations"
 DATA_TOOLS = "bitsweep.data"
+EXPORTERS = "bitsweep.exporters"
+ExportForm = Literal["packed", "onnx"]
 T = TypeVar("T")
 Shape = tuple[int, ...]
 DataKind = Literal["images", "series", "vectors"]
@@ -249,6 +251,60 @@ def load_data_tools() -> DataTools:
     found = {entry.name: entry for entry in entry_points(group=DATA_TOOLS)}
     tools: DataTools = _load(_look_up("data tool", "image", found))
     return tools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SameLogits:
+    """How an exported file compares with the trained network at one width, on validation images.
+
+    `num_apart` counts images of which a logit differs by more than float sums do.
+    """
+
+    bits: str
+    images: int
+    largest_difference: float
+    largest_logit: float
+    num_apart: int
+    num_agreeing: int
+    num_correct: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What an export wrote; payload_bits, what the model takes, is None for ONNX."""
+
+    payload_bits: int | None
+    padding_bits: int
+    header_bytes: int
+    file_bytes: int
+    claimed_bits: int
+    widths: tuple[SameLogits, ...]
+
+
+class Exporter(Protocol):
+    """Writes the network of a trial's checkpoint to a file, reads it back and compares them.
+
+    bits: the one width of a form that holds one; None: the largest. Raises InputError for what
+    the form cannot hold, OSError for a place that cannot be written.
+    """
+
+    def __call__(
+        self,
+        trial: Trial,
+        checkpoint: Path,
+        output: Path,
+        /,
+        *,
+        form: ExportForm,
+        bits: Bits | None,
+    ) -> Exported: ...
+
+
+def load_exporter(name: str) -> Exporter:
+    """The exporter of the trainer of that name; UnknownName if it has none."""
+    found = {entry.name: entry for entry in entry_points(group=EXPORTERS)}
+    exporter: Exporter = _load(_look_up("exporter", name, found))
+    return exporter
 
 
 def check_trainer(name: str) -> None:

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from bitsweep import __version__
-from bitsweep.cli import catalog, files, papers, results, running
+from bitsweep.cli import catalog, files, models, papers, results, running
 from bitsweep.errors import BitsweepError
 
 BAD_INPUT = 2
@@ -23,6 +23,7 @@ files.add_to(app)
 running.add_to(app)
 results.add_to(app)
 papers.add_to(app)
+models.add_to(app)
 catalog.add_to(app)
 
 

@@ -245,6 +245,18 @@ class Reader:
             raise InputError(f"several trials begin with {prefix!r}: give more digits")
         return parse_trial(found[0]["document"])
 
+    def recorded_size(self, trial: Trial) -> int | None:
+        """Bits of the stored model with 8-bit ends, as recorded at the trial's widths."""
+        table, allocations = schema.measurements, schema.allocations
+        query = (
+            select(func.max(table.c.size_bits_whole_ends8).label("size_bits"))
+            .select_from(table.join(allocations, allocations.c.id == table.c.allocation_id))
+            .where(table.c.trial_id == trial.id)
+            .where(allocations.c.label.in_([one.label for one in trial.bits]))
+        )
+        found = self.rows(query)[0]["size_bits"]
+        return None if found is None else int(found)
+
     def sweep_of(self, trial_id: str) -> str:
         """The name of the newest sweep that contains the trial."""
         members, sweeps = schema.memberships, schema.sweeps

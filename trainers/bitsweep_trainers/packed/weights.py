@@ -31,6 +31,9 @@ class Weights(Protocol):
     def values(self, bits: int, /) -> tuple[Tensor, ...]:
         """The weights at a width; several: the layer adds up what each of them gives."""
 
+    def uniform(self, bits: int, /) -> "tuple[Tensor, Grid] | None":
+        """Codes as floats and their one grid at a width; None where there is no such grid."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codes:
@@ -111,6 +114,10 @@ class FloatWeights:
         """As they are, at any width."""
         return (self.plain,)
 
+    def uniform(self, bits: int, /) -> None:
+        """No codes."""
+        return
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodedWeights:
@@ -122,6 +129,10 @@ class CodedWeights:
     def values(self, bits: int, /) -> tuple[Tensor, ...]:
         """The grid's values; the width is that of the codes."""
         return (self.grid.values(self.codes.floats()),)
+
+    def uniform(self, bits: int, /) -> tuple[Tensor, Grid]:
+        """The codes of the width and their grid."""
+        return self.codes.floats(), self.grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +155,10 @@ class NestedWeights:
         """The values of the cut codes on the grid of the width."""
         return (self.grids[str(bits)].values(self.codes_at(bits)),)
 
+    def uniform(self, bits: int, /) -> tuple[Tensor, Grid]:
+        """The codes of the width and their grid."""
+        return self.codes_at(bits), self.grids[str(bits)]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparateWeights:
@@ -154,6 +169,10 @@ class SeparateWeights:
     def values(self, bits: int, /) -> tuple[Tensor, ...]:
         """Those of the width."""
         return self.widths[str(bits)].values(bits)
+
+    def uniform(self, bits: int, /) -> tuple[Tensor, Grid]:
+        """The codes of the width and their grid."""
+        return self.widths[str(bits)].uniform(bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +191,10 @@ class LatentWeights:
         """Codes times the step of the width."""
         return (self.codes_at(bits) * self.steps[str(bits)],)
 
+    def uniform(self, bits: int, /) -> tuple[Tensor, Grid]:
+        """The codes of the width and their grid."""
+        return self.codes_at(bits), Affine(scale=self.steps[str(bits)])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitLatentWeights:
@@ -186,6 +209,13 @@ class UnitLatentWeights:
         is_full = bits >= FULL_PRECISION_BITS
         q = self.latent if is_full else torch.round(self.latent * n) / n
         return (self.scale * (2 * q - 1),)
+
+    def uniform(self, bits: int, /) -> tuple[Tensor, Grid] | None:
+        """The codes of the width and their grid; None at 32 bits."""
+        n = 2**bits - 1
+        if bits >= FULL_PRECISION_BITS:
+            return None
+        return torch.round(self.latent * n), Unit(levels=n, scale=self.scale)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +245,10 @@ class BasesWeights:
         sums = (bases @ coordinates.unsqueeze(2)).view(self.shape)
         return (sums.to(self.coordinates.device),)
 
+    def uniform(self, bits: int, /) -> None:
+        """Sums of bases are no uniform grid."""
+        return
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartsWeights:
@@ -225,6 +259,10 @@ class PartsWeights:
     def values(self, bits: int, /) -> tuple[Tensor, ...]:
         """One tensor a part."""
         return tuple(value for part in self.parts for value in part.values(bits))
+
+    def uniform(self, bits: int, /) -> None:
+        """Each part has a grid of its own."""
+        return
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +280,10 @@ class IndexedWeights:
             torch.where(index == part, grid.values(codes), 0.0)
             for part, grid in enumerate(self.grids)
         )
+
+    def uniform(self, bits: int, /) -> None:
+        """Each part has a grid of its own."""
+        return
 
 
 WEIGHT_KINDS = {

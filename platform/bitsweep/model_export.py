@@ -1,0 +1,85 @@
+"""Exporting the network of a trial that the store knows: checkpoint, file, recorded numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bitsweep.bits import Bits
+from bitsweep.errors import InputError
+from bitsweep.execution.base import Folders
+from bitsweep.run import folders_of
+from bitsweep.store.reader import Reader
+from bitsweep.trainer import Exported, ExportForm, load_exporter
+from bitsweep.trial import Finished, Trial
+
+# More images whose logits differ than float sums and rounding at an edge explain.
+MOST_APART = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelExport:
+    """An export beside what the store recorded: size and right answers on validation by bits."""
+
+    trial: Trial
+    exported: Exported
+    recorded_bits: int | None
+    recorded_correct: Mapping[str, int]
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What does not hold, in words; empty where the file is what was measured."""
+        found = []
+        payload, sizes = self.exported.payload_bits, {self.exported.claimed_bits}
+        if self.recorded_bits is not None:
+            sizes.add(self.recorded_bits)
+        if payload is not None and sizes != {payload}:
+            claimed = " and ".join(map(str, sorted(sizes)))
+            found.append(f"the payload has {payload} bits, claimed are {claimed}")
+        for one in self.exported.widths:
+            if one.num_apart > MOST_APART * one.images:
+                found.append(f"{one.bits}: logits of {one.num_apart} images differ")
+        return tuple(found)
+
+
+def export_model(
+    reader: Reader, store: str, prefix: str, output: Path, *, form: ExportForm, bits: Bits | None
+) -> ModelExport:
+    """Export the trial whose id begins so; InputError where its checkpoint is gone."""
+    trial = reader.trial(prefix)
+    checkpoint = _checkpoint(reader, folders_of(store), trial)
+    try:
+        exported = load_exporter(trial.trainer)(trial, checkpoint, output, form=form, bits=bits)
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+    return ModelExport(
+        trial=trial,
+        exported=exported,
+        recorded_bits=reader.recorded_size(trial),
+        recorded_correct=_recorded_correct(reader, trial),
+    )
+
+
+def _checkpoint(reader: Reader, folders: Folders, trial: Trial) -> Path:
+    """The one that its run kept, or that a repetition of it kept."""
+    ended = reader.ended([trial.id]).get(trial.id)
+    if ended is None or not isinstance(ended.outcome, Finished):
+        raise InputError(f"trial {trial.short_id} has not finished: it has no final network")
+    for kept in (ended.outcome.checkpoint, trial.id):
+        if kept is not None and folders.checkpoint(kept).is_file():
+            return folders.checkpoint(kept)
+    again = reader.sweep(reader.sweep_of(trial.id)).command
+    raise InputError(
+        f"no checkpoint of trial {trial.short_id} lies in {folders.artifacts}: "
+        f"`{again} --trial {trial.short_id}` trains it again and keeps it"
+    )
+
+
+def _recorded_correct(reader: Reader, trial: Trial) -> Mapping[str, int]:
+    scores = reader.scores(trial.id, split="validation")
+    last = max((one.epoch for one in scores), default=0)
+    widths = {one.label for one in trial.bits}
+    return {
+        one.allocation: one.correct
+        for one in scores
+        if one.epoch == last and one.allocation in widths and one.correct is not None
+    }

@@ -1,0 +1,140 @@
+"""From a trial's checkpoint to a file for inference, which is read back and compared at once."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bitsweep.bits import Bits, labels
+from bitsweep.errors import InputError
+from bitsweep.trainer import Exported, ExportForm, SameLogits
+from bitsweep.trial import Trial, parse_trial
+from bitsweep_trainers import loop
+from bitsweep_trainers.data.augment import normalise
+from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.load import Arrays, load
+from bitsweep_trainers.evaluate import EVALUATION_BATCH
+from bitsweep_trainers.image import check, make_repeatable
+from bitsweep_trainers.methods.table import method_of
+from bitsweep_trainers.models.build import build
+from bitsweep_trainers.packed import file
+from bitsweep_trainers.packed.network import PackedNetwork
+from bitsweep_trainers.packed.onnx_graph import onnx_logits, write_onnx
+
+# Of the largest logit: float32 sums agree far better, a code that differs moves far more.
+EQUAL_WITHIN = 1e-4
+
+
+def export(
+    trial: Trial, checkpoint: Path, output: Path, *, form: ExportForm, bits: Bits | None
+) -> Exported:
+    """Write a trial's network, read it back and compare both on the images of validation.
+
+    Runs on the CPU. InputError for a checkpoint of another trial and for what a form cannot hold.
+    """
+    _check_bits(trial, form, bits)
+    check(trial)
+    make_repeatable(trial, torch.device("cpu"))
+    data, network = load(trial.data), trained_network(trial, checkpoint)
+    payload_bits: int | None = None
+    padding_bits = header_bytes = 0
+    if form == "packed":
+        written = file.save(network, trial, output, mean=data.mean, std=data.std)
+        widths, found = trial.bits, _packed_logits(file.load(output))
+        payload_bits, padding_bits = written.payload_bits, written.padding_bits
+        header_bytes = written.header_bytes
+    else:
+        widths = (bits or trial.bits[-1],)
+        found = _onnx_logits(network, trial, output, data=data, bits=widths[0])
+    return Exported(
+        payload_bits=payload_bits,
+        padding_bits=padding_bits,
+        header_bytes=header_bytes,
+        file_bytes=output.stat().st_size,
+        claimed_bits=file.claimed_bits(trial),
+        widths=tuple(_compared(network, trial, data, found, bits=one) for one in widths),
+    )
+
+
+def _check_bits(trial: Trial, form: ExportForm, bits: Bits | None) -> None:
+    if bits is None:
+        return
+    if form == "packed":
+        raise InputError("a packed file holds all widths: --bits belongs to --format onnx")
+    if bits not in trial.bits:
+        raise InputError(
+            f"trial {trial.short_id} serves {labels(trial.bits)}, not {bits.label}: --bits"
+        )
+
+
+def trained_network(trial: Trial, checkpoint: Path) -> nn.Module:
+    """The network of a checkpoint in evaluation mode; InputError for that of another trial."""
+    document = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    came = parse_trial(document["trial"])
+    if came.id != trial.id:
+        raise InputError(f"{checkpoint} is of trial {came.short_id}, not of {trial.short_id}")
+    declared, method = DATA_SETS[trial.data], method_of(trial.method)
+    draws = loop.stream(trial.seed, "model")
+    network: nn.Module = build(trial.model, declared.shape, declared.classes, draws)
+    network = method.convert(network, trial, loop.stream(trial.seed, "convert"))
+    network.load_state_dict(document["network"])
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.eval()
+
+
+Logits = Callable[[Bits, Tensor], Tensor]
+
+
+def _packed_logits(network: PackedNetwork) -> Logits:
+    def logits(bits: Bits, images: Tensor) -> Tensor:
+        network.set_bits(bits)
+        return network(images)  # type: ignore[no-any-return]  # a module's call is untyped
+
+    return logits
+
+
+def _onnx_logits(
+    network: nn.Module, trial: Trial, output: Path, *, data: Arrays, bits: Bits
+) -> Logits:
+    """Write the graph by way of a packed file, so that both formats say the same."""
+    scratch = output.with_name(f"{output.name}.packed")
+    try:
+        file.save(network, trial, scratch, mean=data.mean, std=data.std)
+        packed = file.load(scratch)
+    finally:
+        scratch.unlink(missing_ok=True)
+    packed.set_bits(bits)
+    write_onnx(packed, output)
+    return lambda _, images: onnx_logits(output, images)
+
+
+@torch.inference_mode()
+def _compared(
+    network: nn.Module, trial: Trial, data: Arrays, found: Logits, *, bits: Bits
+) -> SameLogits:
+    """Trained network against file, over the whole validation split."""
+    method_of(trial.method).select(network, bits)
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for batch in torch.split(data.validation_images, EVALUATION_BATCH):
+        images = normalise(batch, data.mean, data.std)
+        pairs.append((network(images), found(bits, images)))
+    own, other = (torch.cat(one) for one in _transposed(pairs))
+    difference = (own - other).abs()
+    largest = float(own.abs().max())
+    answers = other.argmax(1)
+    return SameLogits(
+        bits=bits.label,
+        images=len(own),
+        largest_difference=float(difference.max()),
+        largest_logit=largest,
+        num_apart=int((difference.amax(1) > EQUAL_WITHIN * largest).sum()),
+        num_agreeing=int((own.argmax(1) == answers).sum()),
+        num_correct=int((answers == data.validation_labels).sum()),
+    )
+
+
+def _transposed(
+    pairs: Sequence[tuple[Tensor, Tensor]],
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    return tuple(one for one, _ in pairs), tuple(other for _, other in pairs)
