@@ -1,13 +1,20 @@
 """bitsweep export-model on a sweep that really ran: files, numbers, and what can be wrong."""
 
 import json
-import subprocess
-import sys
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 from tests.bitsweep_suite.plugin import bitsweep
 
+from bitsweep.bits import tied
+from bitsweep.errors import InputError
+from bitsweep.model_export import ModelExport, export_model
+from bitsweep.repeat import repeat_trial
+from bitsweep.store.database import open_to_read
+from bitsweep.store.reader import Reader
+from bitsweep.trainer import ExportForm
 from bitsweep_trainers.packed.file import load
 
 SWEEP = """
@@ -46,7 +53,6 @@ at = ["w4a4"]
 [confirm]
 seeds = [0]
 """
-TRIALS = "SELECT DISTINCT stage, method, allocation, trial_id FROM results"
 
 
 @pytest.fixture(scope="module")
@@ -59,19 +65,33 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def store_of(folder: Path) -> Path:
+    return folder / "results" / "bitsweep.db"
+
+
 def trial_id(folder: Path, *wanted: str) -> str:
-    """The id of the trial of a stage, method and allocation."""
-    rows = json.loads(bitsweep(folder, "query", TRIALS, "--format", "json").stdout)
-    (found,) = [
-        row["trial_id"]
-        for row in rows
-        if (row["stage"], row["method"], row["allocation"]) == wanted
-    ]
-    return str(found)
+    """The id of the trial of a stage, method and bits."""
+    reader = Reader(open_to_read(str(store_of(folder))))
+    rows = reader.trial_rows(reader.sweep("tiny").id)
+    (found,) = [one.trial_id for one in rows if (one.stage, one.method, one.bits) == wanted]
+    return found
 
 
-def test_the_file_has_the_recorded_size_and_answers_as_the_trial_did(ran: Path) -> None:
-    found = trial_id(ran, "confirm", "abn", "w4a4")
+def exported(
+    store: Path, trial: str, output: Path, form: ExportForm = "packed", bits: int | None = None
+) -> ModelExport:
+    reader = Reader(open_to_read(str(store)))
+    width = None if bits is None else tied(bits)
+    return export_model(reader, str(store), trial, output, form=form, bits=width)
+
+
+ABN = ("confirm", "abn", "w2a2+w4a4")
+
+
+def test_the_command_writes_the_recorded_size_and_the_file_answers_as_the_trial_did(
+    ran: Path,
+) -> None:
+    found = trial_id(ran, *ABN)
     done = bitsweep(ran, "export-model", found[:9], "--output", "abn.bits", "--json")
     said = json.loads(done.stdout)
 
@@ -82,83 +102,60 @@ def test_the_file_has_the_recorded_size_and_answers_as_the_trial_did(ran: Path) 
     for one in said["widths"]:
         assert one["num_apart"] <= 1
         assert one["num_correct"] == said["recorded_correct"][one["bits"]]
+    assert load(ran / "abn.bits").header["trial_id"] == found
 
 
-def test_the_file_serves_without_the_store(ran: Path) -> None:
-    found = trial_id(ran, "confirm", "abn", "w4a4")
-    bitsweep(ran, "export-model", found, "--output", "alone.bits")
-    network = load(ran / "alone.bits")
+def test_a_wrong_option_is_one_line(ran: Path) -> None:
+    done = bitsweep(ran, "export-model", trial_id(ran, *ABN), "--output", "x", "--bits", "four")
 
-    assert network.header["trial_id"] == found
-    assert [one.label for one in network.widths] == ["w2a2", "w4a4"]
-
-
-def test_what_was_compared_is_said_in_words(ran: Path) -> None:
-    found = trial_id(ran, "confirm", "dorefa", "w2a2")
-    done = bitsweep(ran, "export-model", found, "--output", "lsq.bits")
-
-    assert done.returncode == 0
-    assert "payload" in done.stdout and "of 1000 images apart" in done.stdout
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: --bits: expected bits such as 4 or 'w4a4', got 'four'"
+    ]
 
 
 def test_onnx_of_one_width_is_written_and_compared(ran: Path) -> None:
     pytest.importorskip("onnxruntime")
-    found = trial_id(ran, "confirm", "abn", "w4a4")
-    arguments = ("--output", "abn.onnx", "--format", "onnx", "--bits", "2", "--json")
-    done = bitsweep(ran, "export-model", found, *arguments)
-    said = json.loads(done.stdout)
+    made = exported(store_of(ran), trial_id(ran, *ABN), ran / "abn.onnx", "onnx", 2)
+    (width,) = made.exported.widths
 
-    assert done.returncode == 0 and said["payload_bits"] is None
-    assert [one["bits"] for one in said["widths"]] == ["w2a2"]
+    assert (made.faults, made.exported.payload_bits, width.bits) == ((), None, "w2a2")
     assert not (ran / "abn.onnx.packed").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("output", "form", "bits", "said"),
     [
-        (("--format", "onnx", "--bits", "3"), "serves w2a2, w4a4, not w3a3"),
-        (("--bits", "4"), "a packed file holds all widths"),
-        (("--format", "onnx", "--bits", "four"), "--bits: expected bits such as 4"),
-        (("--output", "no/such/folder.bits"), "cannot be written: No such file or directory"),
+        ("x", "onnx", 3, "serves w2a2, w4a4, not w3a3"),
+        ("x", "packed", 4, "a packed file holds all widths"),
+        ("no/such/folder.bits", "packed", None, "cannot be written: No such file or directory"),
     ],
 )
-def test_a_wrong_option_is_one_line(arguments: tuple[str, ...], said: str, ran: Path) -> None:
-    found = trial_id(ran, "confirm", "abn", "w4a4")
-    done = bitsweep(ran, "export-model", found, "--output", "x.bits", *arguments)
-
-    assert done.returncode == 2 and said in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_what_cannot_be_written_is_refused(
+    output: str, form: ExportForm, bits: int | None, said: str, ran: Path
+) -> None:
+    with pytest.raises(InputError, match=said):
+        exported(store_of(ran), trial_id(ran, *ABN), ran / output, form, bits)
 
 
 def test_a_network_that_was_not_kept_is_made_again_and_then_exported(ran: Path) -> None:
     found = trial_id(ran, "search", "dorefa", "w4a4")
-    export = ("export-model", found, "--output", "searched.bits")
-    refused = bitsweep(ran, *export)
-    assert refused.returncode == 2
-    assert f"--trial {found[:12]}` trains it again and keeps it" in refused.stderr
-    command = refused.stderr.split("`")[1].removeprefix("bitsweep ").split()
-    again = bitsweep(ran, *command)
-    assert again.returncode == 0, again.stderr
+    store, output = store_of(ran), ran / "searched.bits"
+    with pytest.raises(InputError, match=f"--trial {found[:12]}` trains it again and keeps it"):
+        exported(store, found, output)
+    assert repeat_trial(str(store), found)["is_identical"]
 
-    assert bitsweep(ran, *export).returncode == 0
+    assert exported(store, found, output).faults == ()
 
 
-def test_a_size_that_is_not_what_was_recorded_is_a_fault(ran: Path) -> None:
-    found = trial_id(ran, "confirm", "dorefa", "w4a4")
-    store = ran / "spoilt" / "bitsweep.db"
-    store.parent.mkdir()
-    code = (
-        "import shutil, sqlite3, sys\n"
-        "source, target = sys.argv[1:]\n"
-        "sqlite3.connect(source).backup(copy := sqlite3.connect(target))\n"
-        "copy.execute('UPDATE measurements SET size_bits_whole_ends8 = 7')\n"
-        "copy.commit()\n"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code, str(ran / "results" / "bitsweep.db"), str(store)], check=True
-    )
-    (store.parent / "artifacts").symlink_to(ran / "results" / "artifacts")
-    done = bitsweep(ran, "export-model", found, "--output", "spoilt.bits", "--store", str(store))
+def test_a_size_that_is_not_what_was_recorded_is_a_fault(ran: Path, tmp_path: Path) -> None:
+    shutil.copytree(ran / "results" / "artifacts", tmp_path / "artifacts")
+    store = tmp_path / "bitsweep.db"
+    copy = sqlite3.connect(store)
+    sqlite3.connect(store_of(ran)).backup(copy)
+    copy.execute("UPDATE measurements SET size_bits_whole_ends8 = 7")
+    copy.commit()
+    copy.close()
+    made = exported(store, trial_id(ran, *ABN), tmp_path / "x.bits")
 
-    assert done.returncode == 1
-    assert "FAULT: the payload has" in done.stdout and "claimed are 7 and" in done.stdout
+    assert [one for one in made.faults if "claimed are 7 and" in one]
