@@ -34,8 +34,8 @@ def test_streams_of_any_bits_and_lengths_come_back_from_where_they_lie(
 
 
 def test_the_lowest_bit_comes_first() -> None:
-    # 5 = 101, 2 = 010, 7 = 111 (three bits each): 1 0 1, 0 1 0, 1 1 | 1 -> 0b11010101, 0b00000001
-    assert pack(bits_of(codes([5, 2, 7]), 3)).hex() == "d501"
+    # 1, 6, 4 of three bits, lowest first: 100 011 00|1 -> 0b00110001, 0b00000001
+    assert pack(bits_of(codes([1, 6, 4]), 3)).hex() == "3101"
 
 
 def test_a_code_that_does_not_fit_is_refused() -> None:
