@@ -118,6 +118,27 @@ def _position(arm: Arm, name: str) -> int:
     return list(arm.space).index(name) if name in arm.space else -1
 
 
+def _check_recipe(sweep: Sweep, declarations: Declarations) -> None:
+    task, recipe = sweep.task, sweep.task.recipe
+    try:
+        recipe.micro_batches(task.batch_size)
+    except ValueError as error:
+        raise Problem(("task", "micro_batch_size"), str(error)) from error
+    trainings = [task.epochs, *([task.start.epochs] if task.start else [])]
+    if recipe.warmup_epochs >= min(trainings):
+        message = f"expected fewer than the {min(trainings)} epochs of the shortest training, got"
+        raise Problem(("task", "warmup_epochs"), f"{message} {recipe.warmup_epochs}")
+    trainer = declarations.trainer(task.trainer)
+    if recipe.label_smoothing and trainer is not None and trainer.learning != "classification":
+        message = f"expected 0: {task.trainer} learns no classes whose labels could be smoothed"
+        raise Problem(("task", "label_smoothing"), message)
+    names = [arm.method for arm in sweep.arms] + ([task.start.method] if task.start else [])
+    for name in names:
+        if refused := declarations.method(name).refused(task.precision, recipe):
+            option, why = refused
+            raise Problem(("task", option), why)
+
+
 def _check_methods(sweep: Sweep, declarations: Declarations) -> None:
     """Each arm's method can do the kinds of layers, their inputs and what is learned."""
     model = declarations.model(sweep.task.model)
@@ -241,6 +262,7 @@ _CHECKS = (
     _check_task,
     _check_methods,
     _check_parameters,
+    _check_recipe,
     _check_bits,
     _check_combinations,
     _check_seeds,

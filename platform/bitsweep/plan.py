@@ -10,6 +10,7 @@ from bitsweep.bits import Bits
 from bitsweep.cost import Convention, Layer, bitops, size_bits
 from bitsweep.errors import InputError
 from bitsweep.measurement import Split
+from bitsweep.recipe import PLAIN, canonical_recipe
 from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import Arm, Objective, Stage, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration
@@ -122,6 +123,9 @@ class Plan:
             splits=splits,
             start=start,
             threads=self.sweep.resources.cpus_per_worker,
+            # What trains nothing runs in fp32 whatever the recipe: it stays the same trial.
+            precision=task.precision if method.trains else "fp32",
+            recipe=canonical_recipe(task.recipe, task.batch_size) if method.trains else PLAIN,
         )
 
     def cost(

@@ -6,6 +6,7 @@ expected and the nearest valid name.
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields as fields_of
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from bitsweep.checks import Problem, check_sweep
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.errors import InputError, nearest
 from bitsweep.measurement import Metric
+from bitsweep.recipe import Recipe
 from bitsweep.space import Choice, Dimension, Range
 from bitsweep.sweep import Arm, Sweep
 from bitsweep.toml_lines import KeyPath, key_lines, key_text, line_of
@@ -54,6 +56,12 @@ class _Task(_Table):
     start: _Start | None = None
     weights: str | None = None
     convention: Literal["body", "whole_ends8", "whole_ends32", "whole_agent"] = "whole_ends8"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
+    micro_batch_size: Count | None = None
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_epochs: Whole = 0
 
 
 class _Dimension(_Table):
@@ -336,10 +344,14 @@ def _sweep(file: _File, text: str, declarations: Declarations) -> Sweep:
 
 def _task(task: _Task) -> records.Task:
     bits = _distinct_bits(task.bits, ("task", "bits"))
-    fields = task.model_dump(exclude={"bits", "start", "convention"})
+    options = {one.name for one in fields_of(Recipe)}
+    fields = task.model_dump(exclude={"bits", "start", "convention", *options})
+    recipe = Recipe(**task.model_dump(include=options))
     start = records.Start(**task.start.model_dump()) if task.start else None
     convention = Convention(task.convention) if task.convention else DEFAULT_CONVENTION
-    return records.Task(**fields, bits=tuple(sorted(bits)), start=start, convention=convention)
+    return records.Task(
+        **fields, bits=tuple(sorted(bits)), start=start, convention=convention, recipe=recipe
+    )
 
 
 def _arm(arm: _Arm, index: int) -> Arm:

@@ -6,10 +6,12 @@ from typing import Literal
 from bitsweep.bits import Bits
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.measurement import Goal
+from bitsweep.recipe import PLAIN, Recipe
 from bitsweep.space import Parameters, Space
 
 Sampler = Literal["grid", "random", "tpe"]
 Stage = Literal["start", "search", "confirm"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,9 +25,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What all arms share: data, model, epochs and the bit-widths to confirm at.
+    """What all arms share: data, model, epochs, recipe and the bit-widths to confirm at.
 
     `data` with a slash is a path; `weights` is the path of a file of pretrained weights.
+    precision: what convolutions and linear maps compute in while they are trained; measured is
+    always in fp32.
     """
 
     data: str
@@ -37,6 +41,8 @@ class Task:
     start: Start | None = None
     weights: str | None = None
     convention: Convention = DEFAULT_CONVENTION
+    precision: Precision = "fp32"
+    recipe: Recipe = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from bitsweep.bits import Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import InputError, UnknownName, nearest
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
+from bitsweep.recipe import Recipe, recipe_document
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trial import Trial
 
@@ -88,6 +89,7 @@ class MethodDeclaration:
     all_bits being every width of the trial. canonical(parameters, all_bits): one spelling for
     parameters that mean the same. check(parameters, all_bits): ValueError for what cannot be.
     takes_signed_inputs: False for one that clips the inputs of the body's layers at 0.
+    refuses: options of a recipe that would mean nothing to it, each with the reason.
     """
 
     name: str
@@ -108,6 +110,18 @@ class MethodDeclaration:
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
     check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
     summary: tuple[str, ...] = field(default=())
+    refuses: Mapping[str, str] = field(default_factory=dict)
+
+    def refused(self, precision: str, recipe: Recipe) -> tuple[str, str] | None:
+        """The first option that this method refuses, and why in a sentence; None if there is none.
+
+        What trains nothing has no recipe, and refuses nothing.
+        """
+        asked = recipe_document(recipe) | ({} if precision == "fp32" else {"precision": precision})
+        for name, reason in self.refuses.items():
+            if self.trains and name in asked:
+                return name, f"{self.name} cannot be trained with {name} = {asked[name]}: {reason}"
+        return None
 
     def allocation_bits(self, bits: Bits, parameters: Parameters) -> Bits:
         """The bits that are really measured when a task asks for `bits`.

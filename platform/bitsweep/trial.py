@@ -12,6 +12,7 @@ from typing import Any
 
 from bitsweep.bits import Bits, parse_bits
 from bitsweep.measurement import Split
+from bitsweep.recipe import PLAIN, Recipe, parse_recipe, recipe_document
 from bitsweep.space import Parameters
 
 IDENTITY_VERSION = 1
@@ -38,7 +39,7 @@ class Trial:
     are the integers that method, model and loop declare; they change when their numbers change.
     `splits` are the splits it measures: test only where a sweep confirms. `weights_sha256` is the
     content of the file its network begins with. The paths say where data and weights lie and are
-    no part of the identity.
+    no part of the identity. Of the `recipe` only what differs from its defaults is part of it.
     """
 
     trainer: str
@@ -62,6 +63,7 @@ class Trial:
     data_path: str | None = None
     weights_path: str | None = None
     weights_sha256: str | None = None
+    recipe: Recipe = PLAIN
 
     def __post_init__(self) -> None:
         if not self.bits or list(self.bits) != sorted(set(self.bits)):
@@ -99,6 +101,9 @@ def trial_document(trial: Trial) -> dict[str, Any]:
             del document[name]
     document["bits"] = [one.label for one in trial.bits]
     document["splits"] = list(trial.splits)
+    del document["recipe"]
+    if changed := recipe_document(trial.recipe):
+        document["recipe"] = changed
     return document
 
 
@@ -107,6 +112,7 @@ def parse_trial(document: Mapping[str, Any]) -> Trial:
     fields = dict(document)
     fields["bits"] = tuple(parse_bits(label) for label in document["bits"])
     fields["splits"] = tuple(document["splits"])
+    fields["recipe"] = parse_recipe(document.get("recipe", {}))
     return Trial(**fields)
 
 

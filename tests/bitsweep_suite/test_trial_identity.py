@@ -11,7 +11,8 @@ from tests.bitsweep_suite.toys import toy_trial
 
 from bitsweep.bits import tied
 from bitsweep.plan import Plan
-from bitsweep.sweep import Arm, Confirm, Objective, Start, Sweep, Task
+from bitsweep.recipe import PLAIN, Recipe
+from bitsweep.sweep import Arm, Confirm, Objective, Precision, Start, Sweep, Task
 from bitsweep.trainer import load_declarations
 from bitsweep.trial import (
     Diverged,
@@ -47,6 +48,7 @@ CHANGES: dict[str, Any] = {
     "threads": 2,
     "backend": "compiled",
     "weights_sha256": "3" * 64,
+    "recipe": Recipe(ema_decay=0.99),
 }
 PLACES: dict[str, Any] = {"data_path": "/data/beats.npz", "weights_path": "/weights/resnet18.pth"}
 values = (
@@ -57,7 +59,13 @@ values = (
 )
 
 
-def planned(method: str, *bits: int, **parameters: Any) -> tuple[Trial, ...]:
+def planned(
+    method: str,
+    *bits: int,
+    recipe: Recipe = PLAIN,
+    precision: Precision = "fp32",
+    **parameters: Any,
+) -> tuple[Trial, ...]:
     """The trials of an arm of a real method, with these parameters searched."""
     sweep = Sweep(
         name="one",
@@ -71,6 +79,8 @@ def planned(method: str, *bits: int, **parameters: Any) -> tuple[Trial, ...]:
             epochs=1,
             bits=tuple(tied(one) for one in bits),
             start=Start(method="fp32", epochs=1),
+            recipe=recipe,
+            precision=precision,
         ),
         arms=(Arm(name="one", method=method),),
         objectives=(Objective(),),
@@ -201,6 +211,58 @@ def test_the_full_precision_arm_is_one_trial_whatever_bits_are_asked() -> None:
     trials = planned("fp32", 32)
 
     assert [trial.bits_label for trial in trials] == ["w32a32"]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(memory_format="contiguous"),
+        Recipe(micro_batch_size=64),
+        Recipe(ema_decay=0.9),
+        Recipe(label_smoothing=0.1),
+        Recipe(warmup_epochs=1),
+    ],
+)
+def test_every_option_of_a_recipe_changes_the_id_and_survives_the_document(
+    recipe: Recipe,
+) -> None:
+    trial = replace(toy_trial(), recipe=recipe)
+    again = parse_trial(trial_document(trial))
+
+    assert trial.id != toy_trial().id
+    assert again == trial and again.id == trial.id
+
+
+def test_a_recipe_at_its_defaults_leaves_no_trace() -> None:
+    assert "recipe" not in trial_document(toy_trial())
+    assert trial_document(replace(toy_trial(), recipe=Recipe(ema_decay=0.9)))["recipe"] == {
+        "ema_decay": 0.9
+    }
+
+
+def test_a_micro_batch_of_the_whole_batch_is_the_plain_trial() -> None:
+    plain, whole, half = (planned_with(Recipe(micro_batch_size=size)) for size in (None, 128, 64))
+
+    assert plain == whole != half
+
+
+def planned_with(recipe: Recipe, method: str = "lsq", precision: Precision = "fp32") -> Trial:
+    """The trial of a method at 4 bits under a recipe."""
+    return planned(method, 4, recipe=recipe, precision=precision)[0]
+
+
+def test_the_recipe_of_a_task_reaches_its_trials_and_their_start() -> None:
+    trial = planned_with(Recipe(label_smoothing=0.1), precision="bf16")
+
+    assert trial.recipe == Recipe(label_smoothing=0.1) and trial.precision == "bf16"
+    assert trial.start != planned_with(Recipe()).start
+
+
+def test_what_trains_nothing_has_no_recipe_but_its_start_has() -> None:
+    trial = planned_with(Recipe(label_smoothing=0.1), "ptq", "bf16")
+
+    assert trial.recipe == Recipe() and trial.precision == "fp32"
+    assert trial.start != planned_with(Recipe(), "ptq").start
 
 
 def test_a_method_that_does_not_train_has_no_epochs() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation
 from bitsweep_trainers import loop
+from bitsweep_trainers.divergence import first_not_finite
 from bitsweep_trainers.methods.base import ParameterGroup
 
 
@@ -144,6 +145,6 @@ def test_streams_of_one_seed_differ_by_purpose_and_repeat() -> None:
 
 
 def test_a_finite_network_diverges_in_the_loss_alone() -> None:
-    images = torch.zeros(2, 1, 28, 28)
+    network, images = plain_network(), torch.zeros(2, 1, 28, 28)
 
-    assert loop.first_not_finite(plain_network(), images) == "the loss"
+    assert first_not_finite(network, lambda: network(images)) == "the loss"

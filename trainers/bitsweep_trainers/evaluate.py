@@ -1,5 +1,6 @@
 """A network at some bits -> a measurement: counts and sums over a split, the bits of layers."""
 
+from functools import partial
 from math import isfinite
 
 import torch
@@ -14,6 +15,7 @@ from bitsweep.trial import Trial
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.divergence import first_not_finite
 from bitsweep_trainers.losses import complex_cosines, normalised_errors, task_loss
 from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
 from bitsweep_trainers.methods.table import method_of
@@ -71,12 +73,15 @@ def measure(
     labels = data.test_labels if is_test else data.validation_labels
     correct: int | None = None
     if labels.is_floating_point():
-        sums = regress(network, images, labels, data=data)
+        judge = partial(regress, network, images, labels, data=data)
+        sums = judge()
     else:
-        correct, loss_sum = count(network, images, labels, data=data)
+        judge = partial(count, network, images, labels, data=data)
+        correct, loss_sum = judge()
         sums = {"loss": loss_sum}
     if not isfinite(sums["loss"]):
-        raise Diverged(f"the {split} loss is {sums['loss']} at {bits.label}")
+        where = first_not_finite(network, judge)
+        raise Diverged(f"the {split} loss is {sums['loss']} at {bits.label}, first in {where}")
     return Measurement(
         split=split,
         allocation=Allocation.uniform(bits),
@@ -88,12 +93,21 @@ def measure(
 
 
 def measure_all(
-    network: nn.Module, trial: Trial, data: Arrays, *, is_last: bool
+    network: nn.Module, trial: Trial, data: Arrays, *, is_last: bool, epoch: int = 0
 ) -> tuple[Measurement, ...]:
     """Validation at every width of the trial; after the last epoch test too, if asked for.
 
-    Then also what the method measures besides.
+    Then also what the method measures besides. Raise Diverged, which names the epoch.
     """
+    try:
+        return _measured(network, trial, data, is_last=is_last)
+    except Diverged as error:
+        raise Diverged(f"{error}, measured after epoch {epoch}") from error
+
+
+def _measured(
+    network: nn.Module, trial: Trial, data: Arrays, *, is_last: bool
+) -> tuple[Measurement, ...]:
     splits = [one for one in trial.splits if one == "validation" or is_last]
     measured = tuple(
         measure(network, trial, data, split=split, bits=bits)

@@ -6,6 +6,7 @@ which method it trains.
 
 import os
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import cos, isfinite, pi
@@ -15,16 +16,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial, trial_document
+from bitsweep_trainers.averaging import Average
 from bitsweep_trainers.data.augment import Augmentation, augment, normalise
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.divergence import first_not_finite
 from bitsweep_trainers.evaluate import measure_all
 from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.precision import train_in_bf16
 from bitsweep_trainers.random_streams import stream as stream
 
 MOMENTUM = 0.9
@@ -35,7 +41,8 @@ class Training:
     """All that a run of the loop changes or reads; the network and the data on one device.
 
     `order` draws batches and augmentation, `noise` what the method draws in its `backward`: the
-    data come in an order that depends on the seed alone.
+    data come in an order that depends on the seed alone. `average`: what is measured in place of
+    the weights, if the recipe asks for it.
     """
 
     trial: Trial
@@ -47,6 +54,7 @@ class Training:
     optimizers: tuple[Optimizer, ...]
     order: torch.Generator
     noise: torch.Generator
+    average: Average | None = None
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,6 +72,9 @@ def prepare(
 ) -> Training:
     """The training of a converted and calibrated network, before its first step."""
     groups = method.parameter_groups(network, trial)
+    if trial.precision == "bf16":
+        train_in_bf16(network)
+    decay = trial.recipe.ema_decay
     return Training(
         trial=trial,
         method=method,
@@ -74,6 +85,7 @@ def prepare(
         optimizers=optimizers_of(groups),
         order=stream(trial.seed, "order"),
         noise=stream(trial.seed, "method"),
+        average=None if decay is None else Average(network, decay),
     )
 
 
@@ -93,14 +105,17 @@ def run(training: Training, workspace: Workspace) -> Generator[Evaluation, None,
             began = perf_counter()
             train_epoch(training, epoch)
             seconds += perf_counter() - began
-        if is_last:
-            save = partial(
-                save_state, training, workspace.state_path, epoch=epoch, seconds=seconds
-            )
-            training.method.after(network, trial, training.data, partial(save, is_measured=False))
-        measurements = measure_all(network, trial, training.data, is_last=is_last)
-        if is_last:
-            save_checkpoint(network, trial, workspace.final_checkpoint)
+        with training.average.applied(network) if training.average else nullcontext():
+            if is_last:
+                save = partial(
+                    save_state, training, workspace.state_path, epoch=epoch, seconds=seconds
+                )
+                training.method.after(
+                    network, trial, training.data, partial(save, is_measured=False)
+                )
+            measurements = measure_all(network, trial, training.data, is_last=is_last, epoch=epoch)
+            if is_last:
+                save_checkpoint(network, trial, workspace.final_checkpoint)
         yield Evaluation(
             epoch=epoch,
             seconds=seconds,
@@ -114,22 +129,62 @@ def train_epoch(training: Training, epoch: int) -> None:
     """One pass over the training images, epochs counted from 1."""
     trial, network, data = training.trial, training.network, training.data
     num_steps = trial.epochs * training.steps_per_epoch
+    warmup_steps = trial.recipe.warmup_epochs * training.steps_per_epoch
     network.train()
     for index, batch in enumerate(batches(training)):
         images, labels = data.train_images[batch], data.train_labels[batch]
         images = augment(images, training.augmentation, training.order)
         images = normalise(images, data.mean, data.std)
         step = (epoch - 1) * training.steps_per_epoch + index
-        set_learning_rates(training.optimizers, cosine(step, num_steps))
+        factor = schedule(step, num_steps, warmup_steps=warmup_steps)
+        set_learning_rates(training.optimizers, factor)
         for optimizer in training.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss = training.method.backward(network, trial, images, labels, training.noise).item()
+        drawn = training.noise.get_state()
+        loss = gradients(training, images, labels)
         if not isfinite(loss):
-            where = first_not_finite(network, images)
+            training.noise.set_state(drawn)  # the same step again, watched
+            where = first_not_finite(network, partial(gradients, training, images, labels))
             raise Diverged(f"loss is {loss} at epoch {epoch}, first in {where}")
         clip_gradients(training.groups)
         for optimizer in training.optimizers:
             optimizer.step()
+        if training.average is not None:
+            training.average.update(network)
+
+
+def gradients(training: Training, images: Tensor, labels: Tensor) -> float:
+    """Add the mean gradients of a batch, whole or in equal parts, and return its mean loss.
+
+    All parts see the same draws of the method; batch norms see each part by itself. ValueError
+    if the parts would not be equal.
+    """
+    trial, network = training.trial, training.network
+    targets = smoothed(labels, trial)
+    num_parts = trial.recipe.micro_batches(len(labels))
+    drawn = training.noise.get_state()
+    total = 0.0
+    for some, wanted in zip(images.chunk(num_parts), targets.chunk(num_parts), strict=True):
+        training.noise.set_state(drawn)
+        total += training.method.backward(network, trial, some, wanted, training.noise).item()
+    if num_parts > 1:
+        for group in training.groups:
+            for one in group.parameters:
+                if one.grad is not None:
+                    one.grad.div_(num_parts)
+    return total / num_parts
+
+
+def smoothed(labels: Tensor, trial: Trial) -> Tensor:
+    """Labels (N,), or (1 - s) onehot + s / classes (N, classes) (Szegedy et al., 1512.00567).
+
+    s is the recipe's; 0 leaves them as they are.
+    """
+    s = trial.recipe.label_smoothing
+    if s == 0:
+        return labels
+    classes = data_of(trial).classes
+    return functional.one_hot(labels, classes) * (1 - s) + s / classes
 
 
 def batches(training: Training) -> Iterator[Tensor]:
@@ -173,6 +228,17 @@ def cosine(step: int, num_steps: int) -> float:
     return 0.5 * (1.0 + cos(pi * step / num_steps))
 
 
+def schedule(step: int, num_steps: int, *, warmup_steps: int) -> float:
+    """Factor of the peak learning rate: linear up to 1 in the warm-up, then the cosine.
+
+    >>> [round(schedule(step, 6, warmup_steps=2), 3) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    return cosine(step - warmup_steps, num_steps - warmup_steps)
+
+
 def set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:
     """Scale every group's peak learning rate."""
     for optimizer in optimizers:
@@ -185,26 +251,6 @@ def clip_gradients(groups: Sequence[ParameterGroup]) -> None:
     for group in groups:
         if group.clip_norm is not None:
             nn.utils.clip_grad_norm_(group.parameters, group.clip_norm)
-
-
-@torch.no_grad()
-def first_not_finite(network: nn.Module, images: Tensor) -> str:
-    """ "layer NAME", the first whose output is not finite on these images, or "the loss"."""
-    found: list[str] = []
-
-    def look(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and not bool(torch.isfinite(output).all()):
-            found.append(name)
-
-    handles = [
-        module.register_forward_hook(lambda _module, _inputs, out, name=name: look(name, out))
-        for name, module in network.named_modules()
-        if not list(module.children())
-    ]
-    network(images)
-    for handle in handles:
-        handle.remove()
-    return f"layer {found[0]}" if found else "the loss"
 
 
 def save_checkpoint(network: nn.Module, trial: Trial, path: Path) -> None:
@@ -226,6 +272,8 @@ def save_state(
         "order": training.order.get_state(),
         "noise": training.noise.get_state(),
     }
+    if training.average is not None:
+        document["average"] = training.average.state()
     save_whole(document, path)
 
 
@@ -253,6 +301,8 @@ def restore(training: Training, path: Path) -> Done:
         optimizer.load_state_dict(saved)
     training.order.set_state(state["order"])
     training.noise.set_state(state["noise"])
+    if training.average is not None:
+        training.average.restore(state["average"])
     epoch = int(state["epoch"])
     measured = epoch if state.get("is_measured", True) else epoch - 1  # older states: always
     return Done(trained=epoch, measured=measured, seconds=float(state["seconds"]))

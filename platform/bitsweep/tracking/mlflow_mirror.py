@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event, make_url
 
 from bitsweep.errors import BitsweepError
+from bitsweep.recipe import recipe_document
 from bitsweep.store.reader import Reader, Score, SweepRow, TrialRow
 from bitsweep.trial import Trial
 
@@ -223,7 +224,7 @@ def _tags_key(tags: Mapping[str, str]) -> str:
 
 def _params(trial: Trial) -> dict[str, object]:
     """Only what never changes."""
-    fixed = {
+    fixed: dict[str, object] = {
         "method": trial.method,
         "model": trial.model,
         "data": trial.data,
@@ -232,7 +233,9 @@ def _params(trial: Trial) -> dict[str, object]:
         "epochs": trial.epochs,
         "batch_size": trial.batch_size,
     }
-    return fixed | dict(trial.parameters)
+    if trial.precision != "fp32":
+        fixed["precision"] = trial.precision
+    return fixed | recipe_document(trial.recipe) | dict(trial.parameters)
 
 
 def _metrics(scores: Iterable[Score]) -> list[Metric]:

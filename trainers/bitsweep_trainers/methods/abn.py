@@ -13,7 +13,7 @@ from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.layers import float_groups, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
-from bitsweep_trainers.methods.bit_mixer import Progress, nested_steps
+from bitsweep_trainers.methods.bit_mixer import Progress, nested_steps, progress_of
 from bitsweep_trainers.policy.kept import NAME, KeptPolicy
 from bitsweep_trainers.policy.measured import learn_policy, policy_measurements
 from bitsweep_trainers.policy.split import hold_out
@@ -39,7 +39,7 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
         has_own_norms=parameters.get("norms") == "own",
         backend=trial.backend,
     )
-    network.add_module("progress", Progress(num_steps_of(trial)))
+    network.add_module("progress", progress_of(trial, num_steps_of(trial)))
     if held_share(trial):
         network.add_module(NAME, KeptPolicy())
     return network
@@ -170,8 +170,9 @@ def _backward(
     )
     total = accumulate(network, images, allocations, loss=loss)
     clip = float(parameters["gradient_clip"])
-    if clip > 0:
-        nn.utils.clip_grad_value_(network.parameters(), clip)
+    if clip > 0 and progress.is_between_steps:
+        # The loop takes the mean over the parts of a batch; what is clipped here is their sum.
+        nn.utils.clip_grad_value_(network.parameters(), clip * progress.parts)
     return total
 
 

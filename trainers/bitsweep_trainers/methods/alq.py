@@ -165,18 +165,26 @@ def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGro
     )
 
 
+def _take_in(network: nn.Module, *, keeps_master: bool) -> None:
+    if not keeps_master:
+        _forget(network)
+        return
+    for weight, quantizer in _body(network):
+        quantizer.refit(weight)
+
+
 def _backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Bring the weights, which the optimizer has moved, back to sums; then the batch's gradients.
 
     With a master the weights stay as they moved, and only the coordinates are fitted to them.
+    Of a batch that comes in parts only the first, when no gradient is there yet, finds moved
+    weights.
     """
-    if trial.parameters["keeps_master"]:
-        for weight, quantizer in _body(network):
-            quantizer.refit(weight)
-    else:
-        _forget(network)
+    is_moved = all(weight.grad is None for weight, _ in _body(network))
+    if is_moved:
+        _take_in(network, keeps_master=bool(trial.parameters["keeps_master"]))
     return cross_entropy_backward(network, trial, images, labels, generator)
 
 

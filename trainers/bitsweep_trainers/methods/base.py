@@ -39,7 +39,9 @@ class Method:
     images (N, C, H, W); called once, before the first step, with the network in training mode.
     parameter_groups(network, trial): what learns, and how.
     backward(network, trial, images, labels, generator) -> the loss (detached scalar), after adding
-    the gradients of one batch for all widths of the trial.
+    the gradients of one batch for all widths of the trial. Labels are class indices (N,), or
+    probabilities (N, classes) where the recipe smooths them. For each part of a batch that is
+    computed in parts it is called once, each time with the generator where it was.
     select(network, bits): make the network run at these bits (evaluation).
     divide(data, trial, generator) -> the data with training images held out for `finish`, if the
     method wants any.

@@ -51,23 +51,37 @@ class Stages:
 
 
 class Progress(nn.Module):
-    """Counts the steps of a training; a buffer, so that a restarted one goes on where it was."""
+    """Counts the steps of a training; a buffer, so that a restarted one goes on where it was.
+
+    A step whose batch is computed in parts advances once a part; its share is that of its first.
+    """
 
     steps_done: Tensor
 
-    def __init__(self, num_steps: int) -> None:
+    def __init__(self, num_steps: int, *, parts: int = 1) -> None:
         super().__init__()
         self.num_steps = num_steps
+        self.parts = parts
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
 
     @property
     def share(self) -> float:
         """The share of the training that is done."""
-        return min(1.0, int(self.steps_done) / self.num_steps)
+        return min(1.0, int(self.steps_done) // self.parts / self.num_steps)
+
+    @property
+    def is_between_steps(self) -> bool:
+        """True when all parts of the last step's batch are done."""
+        return int(self.steps_done) % self.parts == 0
 
     def advance(self) -> None:
-        """Count one step."""
+        """Count one step, or one part of it."""
         self.steps_done += 1
+
+
+def progress_of(trial: Trial, num_steps: int) -> Progress:
+    """The counter of a trial's training."""
+    return Progress(num_steps, parts=trial.recipe.micro_batches(trial.batch_size))
 
 
 def num_steps_of(trial: Trial) -> int:
@@ -105,7 +119,7 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
     quantize_ends(network, backend=trial.backend)
     replace_layers(network.get_submodule("body"), partial(_body_layer, trial=trial))
     add_transitional_norms(network, [one.weight for one in trial.bits])
-    network.add_module("progress", Progress(num_steps_of(trial)))
+    network.add_module("progress", progress_of(trial, num_steps_of(trial)))
     return network
 
 

@@ -105,6 +105,9 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    refuses={
+        "ema_decay": "its weights are sums of bases at every step, and an average of sums is none"
+    },
     summary=(
         "A channel's weights are sums of signed bases, its bits the number of them.",
         "Bases that a second-order model of the loss misses least are removed before training.",
