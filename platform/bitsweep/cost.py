@@ -51,7 +51,8 @@ class LayerBits:
     `weight` and `activation` are the factors of the BitOps: a layer of MBQuant with n branches of
     2 bits has weight = 2 n (a narrow branch adds 2 r). `stored` is what one weight of the single
     network takes on disk (None: as `weight`), `scalars` the 32-bit step sizes and zero-points,
-    `norm_copies` the batch norms kept side by side, `share` the part of samples at these bits.
+    `norm_copies` the batch norms kept side by side, `share` the part of samples at these bits,
+    `copies` how many times the layer is computed and stored (a stem for each branch).
     """
 
     weight: float
@@ -60,6 +61,7 @@ class LayerBits:
     scalars: int = 0
     norm_copies: int = 1
     share: float = 1.0
+    copies: int = 1
 
     def __post_init__(self) -> None:
         if self.weight <= 0 or self.activation <= 0 or not 0 < self.share <= 1:
@@ -115,6 +117,7 @@ def _counted(
                 scalars=ends_scalars,
                 norm_copies=bits.norm_copies,
                 share=bits.share,
+                copies=bits.copies,
             )
             counted.append((layer, end))
     return counted
@@ -125,7 +128,7 @@ def bitops(
 ) -> float:
     """Sum of MACs * weight bits * activation bits; fractional bits and shares give a mean."""
     return sum(
-        layer.macs * bits.weight * bits.activation * bits.share
+        layer.macs * bits.copies * bits.weight * bits.activation * bits.share
         for layer, bits in _counted(layers, layer_bits, convention)
     )
 
@@ -135,7 +138,7 @@ def weight_size_bits(
 ) -> int:
     """Bits of the stored weights alone."""
     counted = _counted(layers, layer_bits, convention)
-    return round(sum(layer.weights * bits.stored_bits for layer, bits in counted))
+    return round(sum(layer.weights * bits.copies * bits.stored_bits for layer, bits in counted))
 
 
 def size_bits(

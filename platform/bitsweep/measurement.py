@@ -123,7 +123,7 @@ def _measurement_document(one: Measurement) -> dict[str, Any]:
         "total": one.total,
         "sums": dict(one.sums),
         "layer_bits": [
-            [b.weight, b.activation, b.stored, b.scalars, b.norm_copies, b.share]
+            [b.weight, b.activation, b.stored, b.scalars, b.norm_copies, b.share, b.copies]
             for b in one.layer_bits
         ],
         "agent": None if one.agent is None else asdict(one.agent),
@@ -142,8 +142,10 @@ def parse_evaluation(document: Mapping[str, Any]) -> Evaluation:
 
 
 def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
-    fields = ("weight", "activation", "stored", "scalars", "norm_copies", "share")
-    points = one.get("sample_costs")  # absent in an outbox of an earlier version
+    fields = ("weight", "activation", "stored", "scalars", "norm_copies", "share", "copies")
+    # An outbox of an earlier version has no copies (one, then) and no costs of samples.
+    rows = [[*row, 1] if len(row) == len(fields) - 1 else row for row in one["layer_bits"]]
+    points = one.get("sample_costs")
     return Measurement(
         split=one["split"],
         allocation=parse_allocation(one["allocation"]),
@@ -153,9 +155,7 @@ def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
         correct=one["correct"],
         total=one["total"],
         sums=one["sums"],
-        layer_bits=tuple(
-            LayerBits(**dict(zip(fields, row, strict=True))) for row in one["layer_bits"]
-        ),
+        layer_bits=tuple(LayerBits(**dict(zip(fields, row, strict=True))) for row in rows),
         agent=None if one["agent"] is None else Layer(**one["agent"]),
         sample_costs=None
         if points is None

@@ -76,7 +76,7 @@ class Plan:
         return tuple(
             self._trial(
                 method,
-                method.canonical(resolve(method.parameters, given), group),
+                self.resolved(method, given, group),
                 bits=group,
                 epochs=self.sweep.task.epochs if method.trains else 0,
                 seed=seed,
@@ -85,6 +85,19 @@ class Plan:
             )
             for group in groups
         )
+
+    def resolved(
+        self, method: MethodDeclaration, given: Parameters, bits: tuple[Bits, ...]
+    ) -> Parameters:
+        """Parameters in their one spelling: defaults in, open choices settled, inert ones out."""
+        task = self.sweep.task
+        settled = method.settle(
+            resolve(method.parameters, given),
+            bits,
+            self.layers(),
+            task.recipe.micro_batch_size or task.batch_size,
+        )
+        return method.canonical(settled, bits)
 
     def _trial(
         self,

@@ -89,6 +89,8 @@ class MethodDeclaration:
     all_bits being every width of the trial. canonical(parameters, all_bits): one spelling for
     parameters that mean the same. check(parameters, all_bits): ValueError for what cannot be.
     takes_signed_inputs: False for one that clips the inputs of the body's layers at 0.
+    settle(parameters, all_bits, layers, batch): replaces what is left open ("auto") by what the
+    task decides, before `canonical`; batch counts the images computed at once.
     refuses: options of a recipe that would mean nothing to it, each with the reason.
     """
 
@@ -109,6 +111,9 @@ class MethodDeclaration:
     needs_start: bool = False
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
     check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
+    settle: Callable[[Parameters, tuple[Bits, ...], Sequence[Layer], int], Parameters] = (
+        lambda given, bits, layers, batch: given
+    )
     summary: tuple[str, ...] = field(default=())
     refuses: Mapping[str, str] = field(default_factory=dict)
 

@@ -14,15 +14,8 @@ from bitsweep_trainers.branch_network import (
     branch_norms,
     estimate_norms,
 )
-from bitsweep_trainers.branches import (
-    ActiveRows,
-    BranchLayer,
-    BranchMean,
-    BranchNorm,
-    BranchPlan,
-    BranchShortcut,
-    FanOut,
-)
+from bitsweep_trainers.branch_rows import ActiveRows, BranchMean, FanOut
+from bitsweep_trainers.branches import BranchLayer, BranchNorm, BranchPlan, BranchShortcut
 from bitsweep_trainers.methods.declared.branch_table import branch_table
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS

@@ -10,15 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.cost import Layer
-from bitsweep_trainers.branches import (
+from bitsweep_trainers.branch_rows import (
     ActiveRows,
-    BranchLayer,
     BranchMean,
+    BranchShuffle,
+    FanOut,
+    FrontIdentity,
+)
+from bitsweep_trainers.branches import (
+    BranchLayer,
     BranchNorm,
     BranchPlan,
     BranchShortcut,
-    FanOut,
     Norm,
+    first_branches,
 )
 from bitsweep_trainers.methods.declared.branch_table import NarrowLayer, is_odd, narrow_layers
 from bitsweep_trainers.models.resnet import BasicBlock, PadShortcut
@@ -33,16 +38,97 @@ def branch_network(
     equal to one a width. ValueError for a body that cannot be cut into branches.
     """
     stem, body = network.get_submodule("stem"), network.get_submodule("body")
-    rows = ActiveRows(plan.table)
+    rows = ActiveRows(plan.table, plan.serving)
+    is_wide = plan.switches["stem"] == "wide"
     narrow = narrow_layers(tuple(layers)) if any(map(is_odd, plan.table)) else {}
     _fit_shortcuts(body, narrow, rows)
     _replace_computing(body, narrow, rows, plan=plan, generator=generator)
-    parts = OrderedDict([("fan_out", FanOut(rows)), *body.named_children()])
+    _add_shuffles(body, narrow, rows, where=plan.switches["shuffle"])
+    fan_out = FanOut(
+        rows,
+        num_stems=plan.num_branches if is_wide else 1,
+        is_front=plan.switches["stem_channels"] == "front",
+    )
+    if fan_out.is_front:
+        _read_from_the_front(body, fan_out)
+    parts = OrderedDict([("fan_out", fan_out), *body.named_children()])
     network.body = nn.Sequential(parts | OrderedDict(average=BranchMean(rows)))
     for module in stem.modules():
         if isinstance(module, Norm) and module.momentum is not None:
             module.momentum = 1 - (1 - module.momentum) ** len(rows.all_widths)
     return network
+
+
+def widen_stem(network: nn.Module, plan: BranchPlan, generator: torch.Generator) -> None:
+    """Give a stem of one convolution K times its channels, in place: copies with noise, or drawn.
+
+    ValueError for a stem of another make.
+    """
+    stem = network.get_submodule("stem")
+    for path, module in list(stem.named_modules()):
+        if isinstance(module, Norm):
+            wide: nn.Module = _wide_norm(module, plan.num_branches)
+        elif isinstance(module, nn.Conv2d):
+            if module.in_channels > module.out_channels or module.bias is not None:
+                raise ValueError("stem = wide needs a stem of one convolution without bias")
+            wide = _wide_convolution(module, plan, generator)
+        else:
+            continue
+        stem.set_submodule(path, wide)
+
+
+def _wide_convolution(
+    source: nn.Conv2d, plan: BranchPlan, generator: torch.Generator
+) -> nn.Conv2d:
+    wide = nn.Conv2d(
+        source.in_channels,
+        source.out_channels * plan.num_branches,
+        source.kernel_size,  # type: ignore[arg-type]  # typed as tuples of any length
+        stride=source.stride,  # type: ignore[arg-type]
+        padding=source.padding,  # type: ignore[arg-type]
+        bias=False,
+        device="meta",  # draws nothing
+    )
+    wide.weight = nn.Parameter(first_branches(source, plan, generator).flatten(0, 1))
+    return wide
+
+
+def _wide_norm(source: Norm, num_branches: int) -> Norm:
+    wide = type(source)(source.num_features * num_branches, eps=source.eps)
+    wide.momentum = source.momentum
+    own = source.state_dict()
+    wide.load_state_dict({n: v.repeat(num_branches) if v.ndim else v for n, v in own.items()})
+    return wide.to(source.weight)
+
+
+def _read_from_the_front(body: nn.Module, fan_out: FanOut) -> None:
+    """B3: in a network that begins with a block, if that passes its input on unchanged."""
+    first = next(iter(body.modules()))
+    while not isinstance(first, BasicBlock) and list(first.children()):
+        first = next(first.children())
+    is_identity = isinstance(first, BasicBlock) and isinstance(
+        first.shortcut, nn.Identity | BranchShortcut
+    )
+    if is_identity:
+        first.shortcut = FrontIdentity(fan_out, first.get_submodule("shortcut"))
+    else:
+        fan_out.is_front = False
+
+
+def _add_shuffles(
+    body: nn.Module, narrow: Mapping[str, NarrowLayer], rows: ActiveRows, *, where: str
+) -> None:
+    """A shuffle behind the last batch norm of the blocks that are asked for (section 2.6)."""
+    for path, block in list(body.named_modules()):
+        if where == "off" or not isinstance(block, BasicBlock):
+            continue
+        norm, layer = block.get_submodule("bn2"), block.get_submodule("conv1")
+        assert isinstance(norm, BranchNorm) and isinstance(layer, BranchLayer)
+        if where == "every_block" or layer.in_channels != norm.channels:
+            shuffle = BranchShuffle(
+                rows, channels=norm.channels, narrow_channels=norm.narrow_channels
+            )
+            body.set_submodule(f"{path}.bn2", nn.Sequential(norm, shuffle))
 
 
 def _fit_shortcuts(body: nn.Module, narrow: Mapping[str, NarrowLayer], rows: ActiveRows) -> None:
@@ -107,7 +193,7 @@ def estimate_norms(network: nn.Module, batches: Sequence[Tensor]) -> None:
     """
     norms = branch_norms(network)
     momenta = [norm.momentum for norm in norms]
-    active_rows(network).activate(active_rows(network).all_widths)
+    active_rows(network).activate_all()
     for index, images in enumerate(batches):
         for norm in norms:
             norm.momentum = 1 / (index + 1)

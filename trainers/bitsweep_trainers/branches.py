@@ -1,18 +1,18 @@
-"""The modules of a body that is kept in 2-bit branches; a bit-width runs some of them.
+"""The layers of a body that is kept in 2-bit branches; a bit-width runs some of them.
 
-Rows are branches at work at a width. All active rows pass through the body at once, as groups of
-channels: first the full rows by ascending width, then the narrow ones of the odd widths. Which
-branch serves which width is arithmetic of `methods.declared.branch_table`.
-Letters: N images, K branches, R rows, C or I channels in, O channels out, W widths.
+What rows are and which of them run stands in `branch_rows`.
+Letters: N images, K branches, R rows, T weight tensors, C or I channels in, O channels out.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitsweep_trainers.branch_rows import ActiveRows
+from bitsweep_trainers.methods.declared.branch_switches import switched
 from bitsweep_trainers.methods.declared.branch_table import (
     BRANCH_BITS,
     BranchTable,
@@ -39,116 +39,43 @@ class BranchPlan:
     """How a body becomes branches.
 
     `noise`: standard deviation of what is added to each branch's copy of a weight tensor, in
-    standard deviations of that tensor. `range_factor`: l and u begin at -/+ this many.
+    standard deviations of that tensor; None: each branch is drawn anew, times `drawn_scale`.
+    `range_factor`: l and u begin at -/+ this many. `serving`: what a trained network runs, None:
+    the table. `switches`: where it departs from a clean MBQuant (`declared.branch_switches`).
     """
 
     table: BranchTable
     num_branches: int
-    noise: float
+    noise: float | None
     range_factor: float
     backend: str = "eager"
+    drawn_scale: float = 1.0
+    serving: BranchTable | None = None
+    switches: Mapping[str, str] = field(default_factory=lambda: switched({}))
 
 
-class ActiveRows(nn.Module):
-    """Which rows run; one object that all layers of a body share.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightTensor:
+    """One tensor of weight codes: O filters from `first_filter` on, a range, the greatest code."""
 
-    The index tensors are buffers, so that they follow the network to its device, but no part of
-    its state.
-    """
-
-    full_rows: Tensor
-    full_branches: Tensor
-    narrow_rows: Tensor
-    narrow_branches: Tensor
-    levels: Tensor
-    averaging: Tensor
-
-    def __init__(self, table: BranchTable) -> None:
-        super().__init__()
-        uses = [(bits, use) for bits in sorted(table) for use in table[bits]]
-        self.full = tuple((b, use.branch) for b, use in uses if not use.is_narrow)
-        self.narrow = tuple((b, use.branch) for b, use in uses if use.is_narrow)
-        self.all_widths = tuple(sorted(table))
-        self.widths: tuple[int, ...] = ()
-        self.is_calibrating = False
-        self.register_buffer("levels", torch.empty(0), persistent=False)
-        self.activate(self.all_widths)
-
-    def activate(self, widths: Sequence[int]) -> None:
-        """Run these widths, ascending, until told otherwise; ValueError for one not in the table.
-
-        `averaging` (W, R) makes each width's output the mean of its rows.
-        """
-        if unknown := set(widths) - set(self.all_widths):
-            raise ValueError(f"bits must be among {self.all_widths}, got {sorted(unknown)}")
-        if tuple(widths) == self.widths:
-            return
-        self.widths = tuple(widths)
-        full = [i for i, (bits, _) in enumerate(self.full) if bits in widths]
-        narrow = [i for i, (bits, _) in enumerate(self.narrow) if bits in widths]
-        active = [self.full[i] for i in full] + [self.narrow[i] for i in narrow]
-        self._index("full_rows", full)
-        self._index("narrow_rows", narrow)
-        self._index("full_branches", [self.full[i][1] for i in full])
-        self._index("narrow_branches", [self.narrow[i][1] for i in narrow])
-        served = [[float(bits == one) for bits, _ in active] for one in widths]
-        self._floats("averaging", [[one / sum(row) for one in row] for row in served])
-        self._floats("levels", [2.0**bits - 1 for bits, _ in active])
-
-    @property
-    def num_active(self) -> int:
-        """R: the rows that run."""
-        return len(self.levels)
-
-    @property
-    def is_whole(self) -> bool:
-        """True when every width runs."""
-        return self.widths == self.all_widths
-
-    def _index(self, name: str, values: Sequence[int]) -> None:
-        index = torch.tensor(values, dtype=torch.int64, device=self.levels.device)
-        self.register_buffer(name, index, persistent=False)
-
-    def _floats(self, name: str, values: Sequence[object]) -> None:
-        floats = torch.tensor(values, dtype=self.levels.dtype, device=self.levels.device)
-        self.register_buffer(name, floats, persistent=False)
-
-
-class FanOut(nn.Module):
-    """Give every row the stem's output: (N, C, ...) -> (N, R C, ...), each row's values dense."""
-
-    def __init__(self, rows: ActiveRows) -> None:
-        super().__init__()
-        self.rows = rows
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Copies, one a row."""
-        return features.contiguous().repeat(1, self.rows.num_active, *(1,) * (features.dim() - 2))
-
-
-class BranchMean(nn.Module):
-    """Average each width's rows: (N, R C, ...) -> (W N, C, ...), ascending widths stacked."""
-
-    def __init__(self, rows: ActiveRows) -> None:
-        super().__init__()
-        self.rows = rows
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Means, so that a narrow row weighs as much as a full one."""
-        by_row = torch.unflatten(features, 1, (self.rows.num_active, -1))
-        means_NWM = torch.matmul(self.rows.averaging, by_row.flatten(2))
-        return means_NWM.transpose(0, 1).reshape(-1, *by_row.shape[2:])
+    first_filter: int
+    range_slot: int
+    levels: int
 
 
 class BranchLayer(nn.Module):
     """K branches of a convolution or linear map, each with 2-bit weights.
 
     Weights (K O, I, ...) and their ranges (K,) belong to a branch; input ranges belong to a row,
-    full rows before narrow ones. Every branch is quantized once in a forward pass, whatever the
-    number of rows that read it, and its gradient is summed over them before it is taken back.
+    full rows before narrow ones. Every tensor of codes, one a branch unless a switch has it
+    otherwise, is quantized once in a forward pass, whatever the number of rows that read it, and
+    its gradient is summed over them before it is taken back.
     """
 
-    levels_K: Tensor
+    levels_T: Tensor
+    slots_T: Tensor
+    filters_TO: Tensor
+    tensors_R: Tensor
 
     def __init__(
         self,
@@ -164,19 +91,38 @@ class BranchLayer(nn.Module):
         self.narrow = narrow
         self.kernels: Kernels = kernels_of(plan.backend)
         self.geometry = _geometry(source)
+        self.is_depthwise = isinstance(source, nn.Conv2d) and source.groups > 1
         weight = source.weight.detach()
-        drawn = torch.randn(
-            (plan.num_branches, *weight.shape), generator=generator, dtype=weight.dtype
-        )
-        branches = weight + plan.noise * weight.std() * drawn.to(weight.device)
-        lower, upper = weight_range(branches.flatten(1), plan.range_factor)
+        self.in_channels = len(weight) if self.is_depthwise else weight.shape[1]
+        branches = first_branches(source, plan, generator)
+        spread = branches.flatten(1)
+        if plan.switches["range_std"] == "filter" and not self.is_depthwise:
+            spread = branches.flatten(0, 1).flatten(1)[: plan.num_branches]
+        lower, upper = weight_range(spread, plan.range_factor)
         num_rows = len(rows.full) + len(rows.narrow)
         self.weight = nn.Parameter(branches.flatten(0, 1))
         self.weight_lower = nn.Parameter(lower)
         self.weight_upper = nn.Parameter(upper)
         self.input_lower = nn.Parameter(weight.new_zeros(num_rows))
         self.input_upper = nn.Parameter(weight.new_ones(num_rows))
-        self.register_buffer("levels_K", torch.full_like(lower, WEIGHT_LEVELS), persistent=False)
+        self._set_tensors(plan)
+
+    def _set_tensors(self, plan: BranchPlan) -> None:
+        """Which tensors of codes there are, and which of them each row reads."""
+        shape = (self.in_channels, len(self.weight) // plan.num_branches)
+        tensors, self.tensors_of = weight_tensors(
+            self.rows, plan, channels=shape, is_depthwise=self.is_depthwise
+        )
+        self.is_by_branch = tensors == by_branch(plan.num_branches, shape[1])
+        filters = [range(one.first_filter, one.first_filter + shape[1]) for one in tensors]
+        index = {
+            "slots_T": torch.tensor([one.range_slot for one in tensors]),
+            "filters_TO": torch.tensor([list(one) for one in filters]),
+            "tensors_R": torch.tensor(self.tensors_of),
+            "levels_T": self.weight_lower.new_tensor([float(one.levels) for one in tensors]),
+        }
+        for name, values in index.items():
+            self.register_buffer(name, values.to(self.weight.device), persistent=False)
 
     @property
     def branches(self) -> Tensor:
@@ -189,41 +135,47 @@ class BranchLayer(nn.Module):
         return [self.weight_lower, self.weight_upper, self.input_lower, self.input_upper]
 
     def weight_codes(self) -> Tensor:
-        """The 2-bit codes 0..3 (K, O, I, ...) of all branches; the same at any width."""
-        branches = self.branches
+        """The codes (T, O, I, ...) of all tensors, 0..3 (2 bits), the same at any width."""
+        tensors: Tensor = self.branches
+        lower: Tensor = self.weight_lower
+        upper: Tensor = self.weight_upper
+        if not self.is_by_branch:
+            tensors = self.weight[self.filters_TO]
+            lower, upper = lower[self.slots_T], upper[self.slots_T]
         codes = interval_codes(
-            branches.flatten(1).unsqueeze(0),
-            self.weight_lower,
-            self.weight_upper,
-            self.levels_K,
-            kernels=self.kernels,
+            tensors.flatten(1).unsqueeze(0), lower, upper, self.levels_T, kernels=self.kernels
         )
-        return codes.view(branches.shape)
+        return codes.view(tensors.shape)
+
+    def _weight_values(self) -> Tensor:
+        """What the codes are worth, (T, O, I, ...) in [-1, 1]."""
+        codes = self.weight_codes()
+        if not self.is_depthwise:
+            return weight_values(codes)
+        return codes * (2 / self.levels_T).view(-1, *(1,) * (codes.dim() - 1)) - 1
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, sum of the rows' channels, ...) -> the same of the rows' outputs."""
-        weights = weight_values(self.weight_codes())
+        weights = self._weight_values()
         rows, num_full = self.rows, len(self.rows.full_rows)
-        channels = num_full * self.weight.shape[1]
+        channels = num_full * self.in_channels
         outputs = []
         if num_full:
             outputs.append(
                 self._compute(
                     features[:, :channels],
-                    weights[rows.full_branches],
+                    weights[self.tensors_R[rows.full_rows]],
                     rows.full_rows,
                     rows.levels[:num_full],
                 )
             )
         if self.narrow is not None and len(rows.narrow_rows):
-            narrow = self.narrow
+            narrow, index = self.narrow, rows.narrow_rows + len(rows.full)
+            tensors = weights[self.tensors_R[index], : narrow.out_channels]
+            if not self.is_depthwise:
+                tensors = tensors[:, :, : narrow.in_channels]
             outputs.append(
-                self._compute(
-                    features[:, channels:],
-                    weights[rows.narrow_branches, : narrow.out_channels, : narrow.in_channels],
-                    rows.narrow_rows + len(rows.full),
-                    rows.levels[num_full:],
-                )
+                self._compute(features[:, channels:], tensors, index, rows.levels[num_full:])
             )
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
 
@@ -250,7 +202,7 @@ class BranchLayer(nn.Module):
             stride=stride,
             padding=padding,
             dilation=dilation,
-            groups=len(index),
+            groups=scaled.shape[0] * scaled.shape[1] if self.is_depthwise else len(index),
         )
 
     @torch.no_grad()
@@ -274,17 +226,82 @@ class BranchLayer(nn.Module):
 Pair = tuple[int, int]
 
 
-def _geometry(source: nn.Conv2d | nn.Linear) -> tuple[Pair, Pair, Pair] | None:
-    """(stride, padding, dilation) of a convolution, None of a linear map; ValueError if grouped.
+def first_branches(
+    source: nn.Conv2d | nn.Linear, plan: BranchPlan, generator: torch.Generator
+) -> Tensor:
+    """The weights (K, O, I, ...) that branches begin with: copies with noise, or drawn.
 
-    A bias is refused too: a batch norm follows every layer of a body.
+    Drawn ones are normal with the sd of He et al. over the fan-out, that of our networks.
+    """
+    weight = source.weight.detach()
+    drawn = torch.randn(
+        (plan.num_branches, *weight.shape), generator=generator, dtype=weight.dtype
+    ).to(weight.device)
+    if plan.noise is not None:
+        return weight + plan.noise * weight.std() * drawn
+    fan_out = len(weight) * weight[0, 0].numel()
+    if isinstance(source, nn.Conv2d):
+        fan_out //= source.groups
+    deviation: float = plan.drawn_scale * (2 / fan_out) ** 0.5
+    return drawn * deviation
+
+
+def by_branch(num_branches: int, out_channels: int) -> list[WeightTensor]:
+    """A tensor for each branch: its own filters, its own range, 2 bits."""
+    return [
+        WeightTensor(first_filter=k * out_channels, range_slot=k, levels=WEIGHT_LEVELS)
+        for k in range(num_branches)
+    ]
+
+
+def weight_tensors(
+    rows: ActiveRows, plan: BranchPlan, *, channels: tuple[int, int], is_depthwise: bool
+) -> tuple[list[WeightTensor], list[int]]:
+    """The tensors of codes of a layer (input, output channels), and which one each row reads.
+
+    D1 takes the range of the row's position, B1 the window's offset in input channels, D4 as many
+    levels as the activations have. ValueError where a window of B1 would leave the weights.
+    """
+    in_channels, out_channels = channels
+    switches = plan.switches
+    tensors = by_branch(plan.num_branches, out_channels)
+    found: list[int] = []
+    for bits, branch, position in rows.places:
+        first = branch * out_channels
+        if switches["weight_offset"] == "input_channels":
+            first = (branch - position) * in_channels + position * out_channels
+        if first + out_channels > plan.num_branches * out_channels:
+            raise ValueError("weight_offset = input_channels: a layer here has too few outputs")
+        is_wide = is_depthwise and switches["depthwise_bits"] == "width"
+        one = WeightTensor(
+            first_filter=first,
+            range_slot=position if switches["range_index"] == "position" else branch,
+            levels=2**bits - 1 if is_wide else WEIGHT_LEVELS,
+        )
+        if one not in tensors:
+            tensors.append(one)
+        found.append(tensors.index(one))
+    if set(found) <= set(range(plan.num_branches)):  # nothing but branches: all of them, in order
+        return tensors[: plan.num_branches], found
+    read = sorted(set(found))
+    return [tensors[t] for t in read], [read.index(t) for t in found]
+
+
+def _geometry(source: nn.Conv2d | nn.Linear) -> tuple[Pair, Pair, Pair] | None:
+    """(stride, padding, dilation) of a convolution, None of a linear map.
+
+    ValueError for groups, unless each is a channel, and for a bias: a batch norm follows every
+    layer of a body.
     """
     if source.bias is not None:
         raise ValueError("a body layer of branches has no bias: a batch norm follows it")
     if isinstance(source, nn.Linear):
         return None
-    if source.groups != 1 or isinstance(source.padding, str):
-        raise ValueError("branches need convolutions of one group with numeric padding")
+    is_depthwise = source.groups == source.in_channels == source.out_channels
+    if (source.groups != 1 and not is_depthwise) or isinstance(source.padding, str):
+        raise ValueError(
+            "branches need convolutions of one group, or depthwise ones, with numeric padding"
+        )
     stride, padding, dilation = (
         (int(one[0]), int(one[1])) for one in (source.stride, source.padding, source.dilation)
     )

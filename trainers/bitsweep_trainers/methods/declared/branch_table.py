@@ -12,8 +12,11 @@ from bitsweep.cost import Layer
 
 BRANCH_BITS = 2
 NARROW_RATIO = (0.48, 0.50)
-POLICIES = ("paper_code", "nested", "balanced")
+FIXED_POLICIES = ("paper_code", "nested", "balanced", "amortized")
+RANDOM = "random"
+POLICIES = (*FIXED_POLICIES, RANDOM)
 _NEIGHBOURHOOD = range(-2, 3)
+_MOST_MOVED = 5  # of many widths only the largest leave the uniform fraction: 5^5 candidates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -46,6 +49,8 @@ def is_odd(bits: int) -> bool:
 def branch_table(bits: tuple[int, ...], num_branches: int, policy: str) -> BranchTable:
     """The branches of each width, full ones first; ValueError if there are too few branches.
 
+    "random" draws a table in every step: its table holds all that may be drawn.
+
     >>> [use.branch for use in branch_table((2, 4, 6, 8), 4, "paper_code")[4]]
     [1, 2]
     """
@@ -54,8 +59,30 @@ def branch_table(bits: tuple[int, ...], num_branches: int, policy: str) -> Branc
             f"num_branches must be at least {branches_for(max(bits))} for {max(bits)} bits, "
             f"got {num_branches}"
         )
-    policies = {"paper_code": _paper_code, "nested": _nested, "balanced": _balanced}
+    policies = {
+        "paper_code": _paper_code,
+        "nested": _nested,
+        "balanced": _balanced,
+        "amortized": _amortized,
+        RANDOM: _every_use,
+    }
     return policies[policy](sorted(bits), num_branches)
+
+
+def serving_table(bits: tuple[int, ...], num_branches: int, policy: str) -> BranchTable:
+    """The branches that a trained network runs: its table, or the authors' if it drew tables."""
+    return branch_table(bits, num_branches, "paper_code" if policy == RANDOM else policy)
+
+
+def is_window(uses: Sequence[BranchUse]) -> bool:
+    """Whether these are neighbouring branches in ascending order."""
+    first = uses[0].branch
+    return [use.branch for use in uses] == list(range(first, first + len(uses)))
+
+
+def stands_by_number(table: BranchTable) -> bool:
+    """Whether every branch stands at its own number among those that a width selects."""
+    return all(use.branch == at for uses in table.values() for at, use in enumerate(uses))
 
 
 def loads(table: BranchTable, num_branches: int) -> tuple[int, ...]:
@@ -97,9 +124,19 @@ def _paper_code(bits: Sequence[int], num_branches: int) -> BranchTable:
 
     Where no width exceeds 4 bits their code always takes the first branches.
     """
-    if max(bits) <= 4:
-        return _nested(bits, num_branches)
+    return _nested(bits, num_branches) if max(bits) <= 4 else _amortized(bits, num_branches)
+
+
+def _amortized(bits: Sequence[int], num_branches: int) -> BranchTable:
+    """The same table wherever there is a spare branch, whatever the largest width (no D5)."""
     return {b: _window(b, int(b >= 4 and branches_for(b) < num_branches)) for b in bits}
+
+
+def _every_use(bits: Sequence[int], num_branches: int) -> BranchTable:
+    """Every branch at every width, and as the narrow one at every odd width."""
+    full = tuple(BranchUse(branch=k) for k in range(num_branches))
+    narrow = tuple(BranchUse(branch=k, is_narrow=True) for k in range(num_branches))
+    return {b: full + narrow if is_odd(b) else full for b in bits}
 
 
 def _balanced(bits: Sequence[int], num_branches: int) -> BranchTable:
@@ -192,12 +229,15 @@ def narrow_layers(layers: tuple[Layer, ...]) -> Mapping[str, NarrowLayer]:
     """
     body = [layer for layer in layers if layer.place == "body"]
     last = _main_path(body)[-1]
-    stages = tuple(dict.fromkeys(one.out_channels for one in _main_path(body) if one is not last))
+    free = [one for one in _main_path(body) if one is not last and one.groups == 1]
+    stages = tuple(dict.fromkeys(one.out_channels for one in free))
     if not stages:
         raise ValueError("odd bits need a body of two layers at least: a branch cannot be halved")
     uniform = _widest_uniform(body, stages)
     candidates = []
-    for steps in product(_NEIGHBOURHOOD, repeat=len(stages)):
+    moved = sorted(stages)[-_MOST_MOVED:]
+    neighbourhood = [_NEIGHBOURHOOD if one in moved else (0,) for one in stages]
+    for steps in product(*neighbourhood):
         widths = {
             full: min(max(uniform[full] + step, 1), full)
             for full, step in zip(stages, steps, strict=True)
@@ -253,13 +293,20 @@ def _slices(body: Sequence[Layer], widths: Mapping[int, int]) -> dict[str, Narro
         else:
             full, narrow = here
             entries.setdefault(layer.name.rpartition(".")[0], here)
-            is_last = layer is last
-            out = layer.out_channels if is_last else widths[layer.out_channels]
+            if layer is last:
+                out = layer.out_channels
+            elif layer.groups > 1:  # depthwise: as many channels as come in
+                out = narrow
+            else:
+                out = widths[layer.out_channels]
             here = layer.out_channels, out
-        in_channels = narrow * (layer.in_channels // full)
-        slices[layer.name] = NarrowLayer(
-            in_channels=in_channels,
-            out_channels=out,
-            mac_ratio=in_channels * out / (layer.in_channels * layer.out_channels),
-        )
+        slices[layer.name] = _slice(layer, narrow * (layer.in_channels // full), out)
     return slices
+
+
+def _slice(layer: Layer, in_channels: int, out_channels: int) -> NarrowLayer:
+    """A depthwise layer's MACs grow with its channels, any other's with their product."""
+    ratio = out_channels / layer.out_channels
+    if layer.groups == 1:
+        ratio *= in_channels / layer.in_channels
+    return NarrowLayer(in_channels=in_channels, out_channels=out_channels, mac_ratio=ratio)

@@ -2,26 +2,39 @@
 
 from collections.abc import Sequence
 
-from bitsweep.bits import Bits
+from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters, Value
 from bitsweep.trainer import MethodDeclaration
+from bitsweep_trainers.methods.declared.branch_switches import (
+    CODE,
+    canonical_switches,
+    switch_parameters,
+    switched,
+)
 from bitsweep_trainers.methods.declared.branch_table import (
     BRANCH_BITS,
     POLICIES,
+    RANDOM,
     BranchTable,
     branch_table,
     branches_for,
     is_odd,
+    is_window,
     narrow_layers,
+    serving_table,
+    stands_by_number,
 )
 from bitsweep_trainers.methods.declared.common import CHOSEN, END_BITS, learning_rate
 
 PAPER = "arXiv 2305.08117"
-CODE = "the authors' code, zysxmu/MBQuant"
 AUTO = "auto"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
 RANGE_ENDS = 2
+ONE_PASS, PER_WIDTH = "one_pass", "per_width"
+# One pass keeps the maps of all rows at once; beyond this a pass for each width is chosen.
+ONE_PASS_BYTES = 4 * 2**30
+KEPT_MAPS = 4  # of a layer's output: of the convolution, the norm, the activation and its codes
 
 
 def widths_of(bits: Sequence[Bits]) -> tuple[int, ...]:
@@ -41,6 +54,46 @@ def table_of(parameters: Parameters, bits: Sequence[Bits]) -> BranchTable:
     return branch_table(widths_of(bits), count, str(parameters["selection"]))
 
 
+def serving_of(parameters: Parameters, bits: Sequence[Bits]) -> BranchTable:
+    """The branches that a trained network runs at each width."""
+    count = num_branches(parameters, bits)
+    return serving_table(widths_of(bits), count, str(parameters["selection"]))
+
+
+def end_bits(parameters: Parameters) -> int:
+    """What the first and the last layer run at: 8 bits, or 32 for floating point."""
+    return int(parameters.get("ends", END_BITS))
+
+
+def one_pass_bytes(layers: Sequence[Layer], table: BranchTable, batch_size: int) -> float:
+    """About what the maps of all rows of a batch take in fp32, forward and backward."""
+    num_rows = sum(len(uses) for uses in table.values())
+    maps = sum(
+        layer.macs / layer.weights * layer.out_channels
+        for layer in layers
+        if layer.place == "body"
+    )
+    return 4.0 * KEPT_MAPS * num_rows * batch_size * maps
+
+
+def _settle(
+    parameters: Parameters, all_bits: tuple[Bits, ...], layers: Sequence[Layer], batch_size: int
+) -> Parameters:
+    """Decide on `execution = auto` by the memory that the model's maps take at this batch."""
+    if parameters["execution"] != AUTO:
+        return parameters
+    needed = one_pass_bytes(layers, table_of(parameters, all_bits), batch_size)
+    return {**parameters, "execution": ONE_PASS if needed <= ONE_PASS_BYTES else PER_WIDTH}
+
+
+def num_tensors(parameters: Parameters, all_bits: tuple[Bits, ...]) -> int:
+    """How many 2-bit tensors a layer of equal channels has: K, or more by position (D1)."""
+    if switched(parameters)["range_index"] == "branch":
+        return num_branches(parameters, all_bits)
+    uses = table_of(parameters, all_bits).values()
+    return len({(use.branch, at) for some in uses for at, use in enumerate(some)})
+
+
 def _layer_bits(
     layers: Sequence[Layer], bits: Bits, parameters: Parameters, all_bits: tuple[Bits, ...]
 ) -> tuple[LayerBits, ...]:
@@ -52,24 +105,41 @@ def _layer_bits(
     """
     table = table_of(parameters, all_bits)
     count = num_branches(parameters, all_bits)
+    stands = switched(parameters)
     rows = [use for uses in table.values() for use in uses]
     num_narrow = sum(use.is_narrow for use in rows)
     narrow = narrow_layers(tuple(layers)) if num_narrow else {}
+    num_stems = count if stands["stem"] == "wide" else 1
+    ends = end_bits(parameters)
     found = []
     for layer in layers:
         if layer.place != "body":
-            found.append(LayerBits(weight=END_BITS, activation=END_BITS, scalars=2))
+            copies = num_stems if layer.place == "first" else 1
+            scalars = 2 if ends == END_BITS else 0
+            found.append(
+                LayerBits(
+                    weight=ends,
+                    activation=ends,
+                    scalars=scalars,
+                    norm_copies=copies,
+                    copies=copies,
+                )
+            )
             continue
         branches = float(bits.weight // BRANCH_BITS)
         narrow_norms = 0
         if num_narrow:
             branches += narrow[layer.name].mac_ratio * is_odd(bits.weight)
             narrow_norms = 2 * num_narrow * narrow[layer.name].out_channels
+        is_wide = layer.kind == "depthwise" and stands["depthwise_bits"] == "width"
+        stored = BRANCH_BITS * num_tensors(parameters, all_bits)
+        if is_wide:  # no tensor is shared by two widths
+            stored = sum(b * len(uses) for b, uses in table.items())
         found.append(
             LayerBits(
-                weight=BRANCH_BITS * branches,
+                weight=(bits.weight if is_wide else BRANCH_BITS) * branches,
                 activation=bits.activation,
-                stored=BRANCH_BITS * count,
+                stored=stored,
                 scalars=RANGE_ENDS * (count + len(rows)) + narrow_norms,
                 norm_copies=len(rows) - num_narrow,
             )
@@ -80,7 +150,8 @@ def _layer_bits(
 def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
     """Name K as a number, a table by the first policy that gives it; leave out inert parameters.
 
-    One width has no teacher; a soft loss of weight 0 has no temperature.
+    One width has no teacher; a soft loss of weight 0 has no temperature. What is at its clean or
+    usual value leaves no trace: switches, 8-bit ends, copied branches, one pass.
     """
     canonical: dict[str, Value] = dict(parameters)
     canonical["num_branches"] = num_branches(parameters, all_bits)
@@ -93,6 +164,17 @@ def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters
         canonical.pop("distillation_weight", None)
     if is_alone or canonical.get("distillation_weight") == 0:
         canonical.pop("distillation_temperature", None)
+    canonical_switches(canonical, is_by_position_alike=stands_by_number(table))
+    usual: dict[str, tuple[Value, ...]] = {
+        "ends": (END_BITS,),
+        "branch_start": ("copies",),
+        "execution": (AUTO, ONE_PASS, PER_WIDTH) if is_alone else (AUTO, ONE_PASS),
+    }
+    for name, values in usual.items():
+        if canonical.get(name) in values:
+            del canonical[name]
+    if "branch_start" in canonical:
+        canonical.pop("branch_noise", None)
     return canonical
 
 
@@ -104,9 +186,23 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
                 f"mbquant runs at equal bits of weights and activations from 2 to 8, "
                 f"got {bits.label}"
             )
-    table_of(parameters, all_bits)
+    table = table_of(parameters, all_bits)
+    stands = switched(parameters)
+    moved = [name for name in ("range_index", "weight_offset") if stands[name] not in OWN]
+    if moved and parameters["selection"] == RANDOM:
+        raise ValueError(
+            f"{moved[0]} = {stands[moved[0]]} needs branches that stay at their positions: "
+            f"choose another selection than {RANDOM}"
+        )
+    is_cut = stands["weight_offset"] not in OWN
+    if is_cut and not all(is_window(uses) for uses in table.values()):
+        raise ValueError(
+            "weight_offset = input_channels needs neighbouring branches at every width, "
+            f"which selection = {parameters['selection']} does not give here"
+        )
 
 
+OWN = ("branch", "own")
 MBQUANT = MethodDeclaration(
     name="mbquant",
     title="MBQuant",
@@ -156,9 +252,10 @@ MBQUANT = MethodDeclaration(
             kind="choice",
             choices=POLICIES,
             default="paper_code",
-            meaning="which branches serve which width: the authors' table, always the first ones, "
-            "or the most even use without two branches alike",
-            source=f"paper_code, nested: {CODE}; balanced: {CHOSEN}",
+            meaning="which branches serve which width: the authors' table (in their {2, 3, 4} "
+            "files nested, D5), always the first ones, the most even use without two branches "
+            "alike, the authors' table also up to 4 bits, or a new draw in every step",
+            source=f"paper_code, nested: {CODE}; balanced, amortized, random: {CHOSEN}",
         ),
         Parameter(
             name="branch_noise",
@@ -196,7 +293,35 @@ MBQUANT = MethodDeclaration(
             meaning="temperature of the soft labels; the soft loss is scaled by its square",
             source=CODE,
         ),
+        Parameter(
+            name="branch_start",
+            kind="choice",
+            choices=("copies", "drawn", "drawn_grouped"),
+            default="copies",
+            meaning="branches begin as noisy copies of the start's weights, each drawn anew, or "
+            "drawn with the sd of one grouped convolution, sqrt(K) times smaller",
+            source=f"drawn_grouped: {CODE}; the others: {CHOSEN}",
+        ),
+        Parameter(
+            name="ends",
+            kind="choice",
+            choices=(END_BITS, FULL_PRECISION_BITS),
+            default=END_BITS,
+            meaning="bits of the first and the last layer",
+            source=f"32: {CODE}; 8: {CHOSEN}",
+        ),
+        Parameter(
+            name="execution",
+            kind="choice",
+            choices=(AUTO, ONE_PASS, PER_WIDTH),
+            default=AUTO,
+            meaning="all widths of a step in one pass, or one after the other, with the maps of "
+            "one width in memory; auto: one pass if its maps take 4 GiB at most",
+            source=CHOSEN,
+        ),
+        *switch_parameters(),
     ),
+    settle=_settle,
     layer_bits=_layer_bits,
     canonical=_canonical,
     check=_check,

@@ -1,0 +1,538 @@
+"""MBQuant's ablations: what each switch changes, drawn tables, depthwise nets, and execution."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from tests.bitsweep_suite.test_trial_identity import planned
+from tests.trainers_suite.trials import few, training_of, trial_of
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bitsweep.bits import Bits, tied
+from bitsweep.cost import Convention, Layer, bitops, size_bits
+from bitsweep.space import Value, resolve
+from bitsweep.trial import Trial
+from bitsweep_trainers.branch_network import (
+    active_rows,
+    branch_layers,
+    branch_network,
+    branch_norms,
+)
+from bitsweep_trainers.branch_rows import BranchShuffle, FanOut, FrontIdentity, shuffled
+from bitsweep_trainers.branches import BranchLayer, BranchPlan
+from bitsweep_trainers.data.augment import normalise
+from bitsweep_trainers.methods.declared.branch_switches import SWITCHES, switched
+from bitsweep_trainers.methods.declared.branch_table import branch_table
+from bitsweep_trainers.methods.declared.mbquant import MBQUANT as DECLARED
+from bitsweep_trainers.methods.declared.mbquant import ONE_PASS_BYTES, one_pass_bytes
+from bitsweep_trainers.methods.mbquant import MBQUANT, branch_plan, draw_table
+from bitsweep_trainers.models.build import build
+from bitsweep_trainers.models.declared import MODELS
+from bitsweep_trainers.models.network import Network, convolution, named, pooled_classifier
+
+EVEN = (2, 4, 6, 8)
+BITS = tuple(map(tied, EVEN))
+CIFAR = (3, 32, 32)
+REFERENCE = [(one.name, one.reference) for one in SWITCHES]
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def trial_with(*widths: int, model: str = "small-cnn", **parameters: Value) -> Trial:
+    return trial_of("mbquant", *(widths or EVEN), model=model, parameters=parameters)
+
+
+def network_of(trial: Trial) -> nn.Module:
+    """The network for 3 x 32 x 32 images that a trial's branches make of its model."""
+    network = build(trial.model, CIFAR, 10, seeded())
+    layers = MODELS[trial.model].layers(CIFAR, 10)
+    return branch_network(network, layers, branch_plan(trial), seeded())
+
+
+def layer_at(network: nn.Module, path: str) -> BranchLayer:
+    layer = network.get_submodule(f"body.{path}")
+    assert isinstance(layer, BranchLayer)
+    return layer
+
+
+def filters_at(layer: BranchLayer, row: int) -> tuple[int, int]:
+    """First and last filter that a row runs."""
+    filters = layer.filters_TO[layer.tensors_R[row]]
+    return int(filters[0]), int(filters[-1])
+
+
+def window_at(network: nn.Module, path: str, bits: int) -> tuple[int, int]:
+    """First and last filter that a width runs, its branches taken together."""
+    layer, rows = layer_at(network, path), active_rows(network)
+    spans = [filters_at(layer, row) for row, (b, _) in enumerate(rows.full) if b == bits]
+    assert all(end + 1 == begin for (_, end), (begin, _) in pairwise(spans))
+    return spans[0][0], spans[-1][1]
+
+
+def test_ranges_by_position_make_seven_tensors_of_four_branches() -> None:
+    by_branch, by_position = (
+        branch_layers(network_of(trial_with(range_index=one)))[0] for one in ("branch", "position")
+    )
+    pairs = {
+        (int(by_position.filters_TO[t][0]) // 32, int(by_position.slots_T[t])) for t in range(7)
+    }
+
+    assert len(by_branch.weight_codes()) == 4
+    assert pairs == {(0, 0), (1, 0), (1, 1), (2, 1), (2, 2), (3, 2), (3, 3)}
+
+
+def test_ranges_by_position_store_fourteen_bits_a_weight() -> None:
+    layers = MODELS["small-cnn"].layers(CIFAR, 10)
+    stored = []
+    for one in ("branch", "position"):
+        parameters = resolve(DECLARED.parameters, {"range_index": one})
+        found = DECLARED.layer_bits(layers, tied(4), DECLARED.canonical(parameters, BITS), BITS)
+        stored.append(found[1].stored)
+
+    assert stored == [8, 14]
+
+
+@pytest.mark.parametrize(
+    ("path", "bits", "clean", "cut"),
+    [
+        ("stage2.0.conv1", 4, (32, 95), (16, 79)),
+        ("stage2.0.conv1", 6, (32, 127), (16, 111)),
+        ("stage2.0.shortcut.conv", 4, (32, 95), (16, 79)),
+        ("stage3.0.conv1", 4, (64, 191), (32, 159)),
+        ("stage2.0.conv2", 4, (32, 95), (32, 95)),
+        ("stage2.0.conv1", 2, (0, 31), (0, 31)),
+        ("stage2.0.conv1", 8, (0, 127), (0, 127)),
+    ],
+)
+def test_the_offset_of_the_code_has_the_measured_windows(
+    path: str, bits: int, clean: tuple[int, int], cut: tuple[int, int]
+) -> None:
+    found = [
+        window_at(network_of(trial_with(model="resnet20-b", weight_offset=one)), path, bits)
+        for one in ("own", "input_channels")
+    ]
+
+    assert found == [clean, cut]
+
+
+def test_the_range_of_the_code_begins_from_the_std_of_one_filter() -> None:
+    layer = branch_layers(network_of(trial_with(range_std="filter")))[0]
+    filters = layer.weight.detach().flatten(1)[:4]
+
+    assert torch.allclose(layer.weight_upper, 3 * filters.std(1))
+    assert torch.equal(layer.weight_lower, -layer.weight_upper)
+
+
+def test_a_wide_stem_has_k_times_the_channels_and_each_branch_its_own() -> None:
+    trial = trial_with(model="resnet8", stem="wide")
+    plain = build("resnet8", CIFAR, 10, seeded())
+    network = MBQUANT.convert(plain, replace(trial, data="cifar10"), seeded())
+    features = torch.randn(2, 64, 4, 4)
+    rows, fan_out = active_rows(network), network.get_submodule("body.fan_out")
+    assert isinstance(fan_out, FanOut)
+    found = fan_out(features).unflatten(1, (len(rows.full), 16))
+
+    assert network.get_submodule("stem.conv").get_parameter("weight").shape[0] == 64
+    for row, (_, branch) in enumerate(rows.full):
+        assert torch.equal(found[:, row], features[:, 16 * branch : 16 * (branch + 1)])
+
+
+def test_a_wide_stem_costs_four_stems() -> None:
+    layers = MODELS["resnet20-b"].layers(CIFAR, 10)
+    costs = []
+    for one in ("shared", "wide"):
+        parameters = DECLARED.canonical(resolve(DECLARED.parameters, {"stem": one}), BITS)
+        found = DECLARED.layer_bits(layers, tied(2), parameters, BITS)
+        costs.append(
+            [
+                bitops(layers, found, Convention.WHOLE_ENDS32),
+                size_bits(layers, found, Convention.WHOLE_ENDS32),
+            ]
+        )
+    (narrow_ops, narrow_size), (wide_ops, wide_size) = costs
+
+    assert wide_ops - narrow_ops == 1024 * (1_769_472 - 442_368)
+    assert wide_size - narrow_size == 32 * 3 * (16 * 27 + 2 * 16)
+
+
+def test_the_identity_of_the_code_reads_the_stem_from_the_front() -> None:
+    trial = trial_with(model="resnet8", stem="wide", stem_channels="front")
+    network = network_of(replace(trial, parameters={**trial.parameters}))
+    shortcut = network.get_submodule("body.stage1.0.shortcut")
+    fan_out = network.get_submodule("body.fan_out")
+    assert isinstance(shortcut, FrontIdentity) and isinstance(fan_out, FanOut)
+    active_rows(network).activate((4,))
+    features = torch.randn(1, 64, 3, 3)
+    convolved = fan_out(features)
+
+    assert torch.equal(convolved, features[:, 16:48])
+    assert torch.equal(shortcut(convolved), features[:, :32])
+
+
+def test_shuffles_stand_in_the_blocks_that_are_asked_for() -> None:
+    counts = []
+    for where in ("off", "downsample", "every_block"):
+        network = network_of(trial_with(model="resnet8-b", shuffle=where))
+        counts.append(sum(isinstance(one, BranchShuffle) for one in network.modules()))
+
+    assert counts == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "golden"),
+    [
+        (8, 2, [0, 4, 1, 5, 2, 6, 3, 7]),
+        (12, 3, [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]),
+        (8, 4, [0, 2, 4, 6, 1, 3, 5, 7]),
+        (5, 1, [0, 1, 2, 3, 4]),
+    ],
+)
+def test_the_shuffle_has_the_golden_orders(channels: int, groups: int, golden: list[int]) -> None:
+    assert shuffled(channels, groups) == golden
+
+
+def test_each_width_is_shuffled_by_itself_and_two_and_three_bits_are_not() -> None:
+    network = network_of(trial_with(2, 3, 4, 5, model="resnet8-b", shuffle="every_block"))
+    shuffle = next(one for one in network.modules() if isinstance(one, BranchShuffle))
+    rows = active_rows(network)
+    orders = {}
+    for bits in (2, 3, 4, 5):
+        rows.activate((bits,))
+        orders[bits] = shuffle.order()
+
+    assert orders[2] == list(range(len(orders[2]))) and orders[3] == list(range(len(orders[3])))
+    assert orders[4] == shuffled(2 * shuffle.channels, 2)
+    assert all(sorted(one) == list(range(len(one))) for one in orders.values())
+
+
+def gradients(made: Any, execution: str) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients of a batch in double precision, computed one way."""
+    data = made.data
+    network = made.network.double().train()
+    network.zero_grad()
+    images = normalise(data.train_images[:8], data.mean, data.std).double()
+    parameters = {**made.trial.parameters, "execution": execution}
+    trial = replace(made.trial, parameters=parameters)
+    loss = MBQUANT.backward(network, trial, images, data.train_labels[:8], seeded())
+    found = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    return float(loss), found
+
+
+@pytest.mark.parametrize(
+    ("model", "widths", "parameters"),
+    [
+        ("small-cnn", EVEN, {}),
+        ("small-cnn", (2, 3, 4), {}),
+        ("small-cnn", tuple(range(2, 9)), {}),
+        ("small-cnn", EVEN, {"selection": "random"}),
+        ("small-cnn", (2, 3, 4, 5), {"selection": "random", "num_branches": 4}),
+        ("small-cnn", EVEN, {"distillation_weight": 0.0}),
+        ("small-cnn", EVEN, {"distillation_temperature": 4.0}),
+        ("resnet8-b", (2, 4), {"stem": "wide", "stem_channels": "front"}),
+        ("resnet8-b", (2, 3, 4, 5), {"mode": "reference", "num_branches": 4, "ends": 32}),
+        *(("small-cnn", EVEN, {name: value}) for name, value in REFERENCE),
+    ],
+)
+def test_one_pass_and_a_pass_a_width_have_the_same_loss_and_gradients(
+    model: str, widths: tuple[int, ...], parameters: Mapping[str, Value]
+) -> None:
+    made = training_of(trial_with(*widths, model=model, **parameters), few(train=8))
+    loss, at_once = gradients(made, "one_pass")
+    other_loss, by_width = gradients(made, "per_width")
+
+    assert other_loss == pytest.approx(loss, rel=1e-9)
+    assert at_once.keys() == by_width.keys()
+    for name, gradient in at_once.items():
+        scale = 1 + float(gradient.abs().max())
+        assert (by_width[name] - gradient).abs().max() <= 1e-6 * scale, name
+
+
+def test_both_executions_leave_the_same_batch_norm_statistics() -> None:
+    states = []
+    for execution in ("one_pass", "per_width"):
+        made = training_of(trial_with(2, 3, 4), few(train=8))
+        gradients(made, execution)
+        states.append({n: b for n, b in made.network.named_buffers() if "running" in n})
+
+    for name, one in states[0].items():
+        assert torch.allclose(one, states[1][name], atol=1e-9), name
+
+
+@pytest.mark.parametrize(("name", "value"), REFERENCE)
+def test_each_switch_alone_trains_and_serves_every_width(name: str, value: str) -> None:
+    extra = {"stem": "wide"} if name == "stem_channels" else {}
+    made = training_of(
+        trial_with(2, 4, 6, model="resnet8-b", **{**extra, name: value}), few(train=8)
+    )
+    _, found = gradients(made, "one_pass")
+    made.network.float().eval()
+    data = made.data
+    for bits in made.trial.bits:
+        MBQUANT.select(made.network, bits)
+        logits = made.network(normalise(data.test_images[:4], data.mean, data.std))
+        assert logits.shape == (4, 10) and logits.isfinite().all()
+
+    assert all(one.isfinite().all() for one in found.values())
+
+
+@pytest.mark.parametrize("widths", [(2, 3, 4), tuple(range(2, 9)), (3,), (7,), (5, 6)])
+def test_every_set_of_widths_trains(widths: tuple[int, ...]) -> None:
+    made = training_of(trial_with(*widths), few(train=8))
+    loss, found = gradients(made, "one_pass")
+
+    assert torch.isfinite(torch.tensor(loss))
+    assert all(one.isfinite().all() for one in found.values())
+
+
+def test_a_drawn_table_gives_each_width_its_number_of_branches() -> None:
+    trial = trial_with(2, 3, 4, 5, selection="random", num_branches=4)
+    generator = seeded()
+    tables = [draw_table(trial, generator) for _ in range(40)]
+    again = draw_table(trial, seeded())
+
+    assert again == tables[0] != tables[1]
+    for table in tables:
+        assert table is not None
+        for bits, uses in table.items():
+            assert len({one.branch for one in uses}) == len(uses) == -(-bits // 2)
+            assert [one.is_narrow for one in uses] == [False] * (bits // 2) + [True] * (bits % 2)
+    drawn = {one.branch for table in tables if table for one in table[2]}
+    assert drawn == {0, 1, 2, 3}
+
+
+def test_a_network_of_drawn_tables_is_measured_at_the_authors_table() -> None:
+    network = network_of(trial_with(selection="random"))
+    rows = active_rows(network)
+    rows.activate((4,))
+
+    assert [(bits, branch) for bits, branch, _ in rows.active_places] == [(4, 1), (4, 2)]
+    assert len(rows.full) == 16
+    assert len(branch_norms(network)[0].weight) == 16 * branch_norms(network)[0].channels
+
+
+def depthwise_network() -> tuple[nn.Module, tuple[Layer, ...]]:
+    """Stem, depthwise 3x3, pointwise, depthwise, pointwise; 12 x 12 images of one channel."""
+
+    def depthwise(channels: int) -> nn.Conv2d:
+        return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+    body = named(
+        dw1=depthwise(16),
+        bn1=nn.BatchNorm2d(16),
+        relu1=nn.ReLU(),
+        pw1=convolution(16, 32, kernel=1),
+        bn2=nn.BatchNorm2d(32),
+        relu2=nn.ReLU(),
+        dw2=depthwise(32),
+        bn3=nn.BatchNorm2d(32),
+        relu3=nn.ReLU(),
+        pw2=convolution(32, 64, kernel=1),
+        bn4=nn.BatchNorm2d(64),
+        relu4=nn.ReLU(),
+    )
+    stem = named(conv=convolution(1, 16, kernel=3, padding=1), bn=nn.BatchNorm2d(16))
+    network = Network(stem=stem, body=body, head=pooled_classifier(64, 4))
+    ends = [("stem.conv", "first", 1, 16, 1), ("head.linear", "last", 64, 4, 1)]
+    inner = [
+        ("body.dw1", "body", 16, 16, 16),
+        ("body.pw1", "body", 16, 32, 1),
+        ("body.dw2", "body", 32, 32, 32),
+        ("body.pw2", "body", 32, 64, 1),
+    ]
+    layers = []
+    for name, place, given, made, groups in (ends[0], *inner, ends[1]):
+        kernel = 9 if groups > 1 or place == "first" else 1
+        weights = given // groups * made * kernel
+        layers.append(
+            Layer(
+                name=name,
+                kind="depthwise" if groups > 1 else "linear" if place == "last" else "conv",
+                place=place,  # type: ignore[arg-type]
+                macs=weights * (144 if place != "last" else 1),
+                weights=weights,
+                norm_channels=made if place != "last" else 0,
+                in_channels=given,
+                out_channels=made,
+                groups=groups,
+            )
+        )
+    return network, tuple(layers)
+
+
+def depthwise_branches(widths: tuple[int, ...], depthwise_bits: str) -> nn.Module:
+    network, layers = depthwise_network()
+    num_branches = -(-max(widths) // 2)
+    plan = BranchPlan(
+        table=branch_table(widths, num_branches, "paper_code"),
+        num_branches=num_branches,
+        noise=0.05,
+        range_factor=3.0,
+        switches=switched({"depthwise_bits": depthwise_bits}),
+    )
+    return branch_network(network, layers, plan, seeded())
+
+
+@pytest.mark.parametrize("widths", [EVEN, (2, 3, 4), (2, 3, 4, 5, 6, 7, 8)])
+@pytest.mark.parametrize("depthwise_bits", ["two", "width"])
+def test_a_depthwise_network_runs_at_every_width_and_its_widths_add_up(
+    widths: tuple[int, ...], depthwise_bits: str
+) -> None:
+    network = depthwise_branches(widths, depthwise_bits).double().train()
+    images = torch.randn(4, 1, 12, 12, generator=seeded(), dtype=torch.float64)
+    rows = active_rows(network)
+    rows.is_calibrating = True
+    network(images)
+    rows.is_calibrating = False
+    rows.activate(widths)
+    at_once = network(images).chunk(len(widths))
+    for bits, logits in zip(widths, at_once, strict=True):
+        rows.activate((bits,))
+        assert torch.allclose(network(images), logits, atol=1e-9)
+
+
+def test_a_depthwise_row_is_a_depthwise_convolution_of_its_codes() -> None:
+    network = depthwise_branches((2, 4), "two").double()
+    layer = layer_at(network, "dw1")
+    rows = active_rows(network)
+    rows.activate((2,))
+    x = torch.rand(2, 16, 5, 5, generator=seeded(), dtype=torch.float64)
+    codes = (3 * x).round()
+    weights = 2 * (layer.weight_codes()[0] / 3) - 1
+    expected = functional.conv2d(codes / 3, weights, padding=1, groups=16)
+
+    assert torch.allclose(layer(x), expected)
+
+
+@pytest.mark.parametrize(("depthwise_bits", "most"), [("two", [3, 3]), ("width", [3, 15])])
+def test_depthwise_weights_have_two_bits_or_those_of_the_width(
+    depthwise_bits: str, most: list[int]
+) -> None:
+    network = depthwise_branches((2, 4), depthwise_bits)
+    layer, other = layer_at(network, "dw1"), layer_at(network, "pw1")
+    rows = active_rows(network)
+    levels = [int(layer.levels_T[layer.tensors_R[row]].item()) for row, _ in enumerate(rows.full)]
+
+    assert sorted(set(levels)) == sorted(set(most))
+    assert layer.weight_codes().max() <= max(most) and other.weight_codes().max() <= 3
+
+
+def test_depthwise_weights_at_the_width_cost_b_over_two_times_more() -> None:
+    _, layers = depthwise_network()
+    body = [one for one in layers if one.place == "body"]
+    found = {}
+    for one in ("two", "width"):
+        parameters = resolve(DECLARED.parameters, {"depthwise_bits": one})
+        parameters = dict(DECLARED.canonical(parameters, BITS))
+        bits = DECLARED.layer_bits(layers, tied(8), parameters, BITS)
+        found[one] = bitops(layers, bits, Convention.BODY)
+    depthwise = sum(one.macs for one in body if one.kind == "depthwise")
+
+    assert found["two"] == 64 * sum(one.macs for one in body)
+    assert found["width"] - found["two"] == (4 - 1) * 64 * depthwise
+
+
+def canonical(bits: tuple[Bits, ...] = BITS, **given: Any) -> Mapping[str, Value]:
+    parameters: Mapping[str, Value] = resolve(DECLARED.parameters, given)
+    DECLARED.check(parameters, bits)
+    return DECLARED.canonical(parameters, bits)
+
+
+def test_the_reference_mode_is_its_switches_one_by_one() -> None:
+    spelled: dict[str, Any] = dict(REFERENCE)
+
+    clean: dict[str, Any] = {one.name: one.clean for one in SWITCHES}
+
+    assert canonical(mode="reference") == canonical(**spelled)
+    assert canonical(mode="reference", shuffle="off") == canonical(**{**spelled, "shuffle": "off"})
+    assert canonical(mode="reference", **clean) == canonical()
+
+
+def test_a_clean_network_names_no_switch() -> None:
+    names = {"mode", "ends", "branch_start", "execution", *(one.name for one in SWITCHES)}
+
+    assert names.isdisjoint(canonical())
+
+
+@pytest.mark.parametrize("name", ["range_index", "weight_offset", "stem_channels"])
+def test_what_goes_by_position_is_inert_where_that_is_the_branch(name: str) -> None:
+    given: dict[str, Any] = {name: dict(REFERENCE)[name]}
+
+    assert canonical(selection="nested", **given) == canonical(selection="nested")
+
+
+def test_the_front_of_a_shared_stem_means_nothing() -> None:
+    assert canonical(stem_channels="front") == canonical()
+
+
+def test_branches_that_are_drawn_take_no_noise() -> None:
+    assert "branch_noise" not in canonical(branch_start="drawn")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"selection": "random", "range_index": "position"}, "range_index = position needs"),
+        ({"selection": "random", "weight_offset": "input_channels"}, "weight_offset = input"),
+        ({"selection": "balanced", "weight_offset": "input_channels"}, "neighbouring branches"),
+    ],
+)
+def test_switches_that_contradict_the_selection_are_refused(
+    given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        canonical(**given)
+
+
+def test_an_amortized_table_differs_from_the_authors_up_to_four_bits_alone() -> None:
+    small = tuple(map(tied, (2, 3, 4)))
+
+    assert canonical(selection="amortized")["selection"] == "paper_code"
+    assert canonical(small, selection="amortized", num_branches=4)["selection"] == "amortized"
+    assert canonical(small, selection="amortized", num_branches=2)["selection"] == "paper_code"
+
+
+def test_drawn_branches_have_the_sd_of_their_fan_out() -> None:
+    scales = {"drawn": 1.0, "drawn_grouped": 0.5}
+    for start, scale in scales.items():
+        layer = branch_layers(network_of(trial_with(branch_start=start)))[1]
+        expected = scale * (2 / (64 * 9)) ** 0.5
+
+        assert float(layer.weight.detach().std()) == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.parametrize("ends", [8, 32])
+def test_the_ends_are_of_eight_bits_or_in_floating_point(ends: int) -> None:
+    made = training_of(trial_with(ends=ends), few(train=8))
+    stem = made.network.get_submodule("stem.conv")
+
+    assert hasattr(stem, "input_quantizer") == (ends == 8)
+    layers = MODELS["small-cnn"].layers((1, 28, 28), 10)
+    bits = DECLARED.layer_bits(layers, tied(4), made.trial.parameters, BITS)
+    assert bits[0].weight == bits[-1].weight == ends
+
+
+def test_execution_is_settled_before_a_trial_has_its_identity() -> None:
+    small = planned("mbquant", 2, 4)[0]
+    asked = planned("mbquant", 2, 4, execution="per_width")[0]
+
+    assert "execution" not in small.parameters
+    assert planned("mbquant", 2, 4, execution="one_pass")[0].id == small.id != asked.id
+    assert asked.parameters["execution"] == "per_width"
+
+
+def test_a_large_batch_of_maps_is_run_width_by_width() -> None:
+    layers = MODELS["resnet20"].layers(CIFAR, 10)
+    parameters = resolve(DECLARED.parameters, {})
+    table = branch_table(EVEN, 4, "paper_code")
+    for batch, expected in ((128, "one_pass"), (4096, "per_width")):
+        settled = DECLARED.settle(parameters, BITS, layers, batch)
+        is_small = one_pass_bytes(layers, table, batch) <= ONE_PASS_BYTES
+
+        assert settled["execution"] == expected
+        assert is_small == (expected == "one_pass")
