@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bitsweep.bits import Bits
 from bitsweep.errors import InputError, nearest
 from bitsweep.plan import Plan, file_sha256
-from bitsweep.space import Range, Value, resolve
+from bitsweep.space import Parameters, Range, Value, resolve
 from bitsweep.sweep import Arm, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration, check_trainer
 
@@ -188,9 +188,23 @@ def _check_combinations(sweep: Sweep, declarations: Declarations) -> None:
                 message = "cannot be searched: it changes the bits that are measured; "
                 raise Problem(path, f"{message}give each value an arm of its own")
             try:
-                method.check(parameters, plan.measured_bits(arm, parameters))
+                _check_together(plan, method, parameters, plan.measured_bits(arm, parameters))
             except ValueError as error:
                 raise Problem(path, f"{error} (method {method.name})") from error
+
+
+def _check_together(
+    plan: Plan, method: MethodDeclaration, parameters: Parameters, measured: tuple[Bits, ...]
+) -> None:
+    """ValueError for parameters that do not fit each other, the bits, the model or the task."""
+    method.check(parameters, measured)
+    for name, value in method.needs_start_when.items():
+        if parameters.get(name) == value and plan.sweep.task.start is None:
+            raise ValueError(f"{name} = {value} needs a trained network: add task.start")
+    groups = [measured] if method.serves == "all" else [(one,) for one in measured]
+    for group in groups:
+        for one in group:
+            method.layer_bits(plan.layers(), one, parameters, group)
 
 
 def _corners(arm: Arm, index: int) -> Iterator[tuple[KeyPath, dict[str, Value]]]:

@@ -15,7 +15,7 @@ from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import InputError, UnknownName, nearest
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
 from bitsweep.recipe import Recipe, recipe_document
-from bitsweep.space import Parameter, Parameters
+from bitsweep.space import Parameter, Parameters, Value
 from bitsweep.trial import Trial
 
 TRAINERS = "bitsweep.trainers"
@@ -91,6 +91,7 @@ class MethodDeclaration:
     takes_signed_inputs: False for one that clips the inputs of the body's layers at 0.
     settle(parameters, all_bits, layers, batch): replaces what is left open ("auto") by what the
     task decides, before `canonical`; batch counts the images computed at once.
+    needs_start_when: parameters at whose values it needs a trained network too.
     refuses: options of a recipe that would mean nothing to it, each with the reason.
     """
 
@@ -109,6 +110,7 @@ class MethodDeclaration:
     learning: tuple[Learning, ...] = ("classification",)
     trains: bool = True
     needs_start: bool = False
+    needs_start_when: Mapping[str, Value] = field(default_factory=dict)
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
     check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
     settle: Callable[[Parameters, tuple[Bits, ...], Sequence[Layer], int], Parameters] = (

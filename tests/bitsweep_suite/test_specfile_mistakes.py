@@ -292,6 +292,16 @@ MISTAKES: dict[str, tuple[str, str, str, str, str]] = {
         "task.ema_decay",
         "alq cannot be trained with ema_decay = 0.9: its weights are sums of bases",
     ),
+    "a teacher that there is not": (
+        'start = { method = "fp32", epochs = 8, parameters = { learning_rate = 0.02 } }\n'
+        'epochs = 4\nbits = [2, 3, "w4a4"]\nbatch_size = 64\nconvention = "whole_ends8"\n\n'
+        '[[arms]]\nname = "ptq"\nmethod = "ptq"\nparameters = { activation_bits = 8 }',
+        'epochs = 4\nbits = [2, 3, "w4a4"]\n\n[[arms]]\nname = "ptq"\nmethod = "bit_mixer"\n'
+        'parameters = { teacher = "fp32" }',
+        'method = "bit_mixer"',
+        "arms[0].method",
+        "teacher = fp32 needs a trained network: add task.start (method bit_mixer)",
+    ),
     "a method without its start": (
         'start = { method = "fp32", epochs = 8, parameters = { learning_rate = 0.02 } }\n',
         "",

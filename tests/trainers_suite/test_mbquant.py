@@ -11,9 +11,10 @@ from bitsweep.cost import Convention, Layer, bitops, size_bits, weight_size_bits
 from bitsweep.space import Value, resolve
 from bitsweep.trial import Trial
 from bitsweep_trainers.branch_network import branch_layers
+from bitsweep_trainers.distillation import student_loss
 from bitsweep_trainers.methods.declared.branch_table import narrow_layers
 from bitsweep_trainers.methods.declared.mbquant import MBQUANT as DECLARED
-from bitsweep_trainers.methods.mbquant import MBQUANT, student_loss, widths_loss
+from bitsweep_trainers.methods.mbquant import MBQUANT, widths_loss
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS
 

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bitsweep.recipe import Recipe
+
 
 def task_loss(outputs: Tensor, targets: Tensor, *, reduction: str = "mean") -> Tensor:
     """Cross-entropy with classes int64 (N,); mean squared error with vectors float (N, numbers).
@@ -14,6 +16,13 @@ def task_loss(outputs: Tensor, targets: Tensor, *, reduction: str = "mean") -> T
         return functional.cross_entropy(outputs, targets, reduction=reduction)
     squares = (outputs - targets).square().mean(1)
     return squares.sum() if reduction == "sum" else squares.mean()
+
+
+def training_loss(outputs: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    """The mean loss of a batch; smoothed labels are probabilities of classes (N, classes)."""
+    if recipe.label_smoothing:
+        return functional.cross_entropy(outputs, targets)
+    return task_loss(outputs, targets)
 
 
 def complex_cosines(outputs: Tensor, targets: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from bitsweep_trainers.layers import (
     replace_layers,
     step_group,
 )
-from bitsweep_trainers.losses import task_loss
+from bitsweep_trainers.losses import training_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.quantizers.learned_step import LearnedStep
 from bitsweep_trainers.quantizers.nested import Grid, NestedWeights, RescaledWeights
@@ -103,7 +103,7 @@ def _backward(
     """The sum over widths of the cross-entropy with the labels."""
 
     def loss(logits: Tensor, seen: Sequence[Tensor]) -> Tensor:
-        return task_loss(logits, labels)
+        return training_loss(logits, labels, trial.recipe)
 
     return joint_backward(network, images, trial.bits, loss=loss)
 

@@ -9,8 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
+from bitsweep.errors import InputError
+from bitsweep.measurement import Measurement
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.cache import data_of
+from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.distillation import student_loss
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
@@ -21,10 +25,13 @@ from bitsweep_trainers.layers import (
     replace_layers,
     step_group,
 )
-from bitsweep_trainers.losses import task_loss
+from bitsweep_trainers.losses import training_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.mixed import mixed_measurements
+from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.quantizers.nested import NestedStep, Truncation
 from bitsweep_trainers.switchable import SwitchableStep, calibrate_widths
+from bitsweep_trainers.teacher import Teacher
 from bitsweep_trainers.transitions import add_transitional_norms, allocate
 
 
@@ -84,9 +91,14 @@ def progress_of(trial: Trial, num_steps: int) -> Progress:
     return Progress(num_steps, parts=trial.recipe.micro_batches(trial.batch_size))
 
 
+def searched_share(trial: Trial) -> float:
+    """The share of the training images that is kept for the search."""
+    return float(trial.parameters["search_share"]) if "search" in trial.parameters else 0.0
+
+
 def num_steps_of(trial: Trial) -> int:
     """Steps of a whole training: epochs times whole batches."""
-    num_images = data_of(trial).sizes["train"]
+    num_images = round((1 - searched_share(trial)) * data_of(trial).sizes["train"])
     return max(1, trial.epochs * max(1, num_images // trial.batch_size))
 
 
@@ -116,10 +128,16 @@ def _body_layer(source: Computing, *, trial: Trial) -> Quantized:
 
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
+    teacher = None
+    if "teacher" in trial.parameters:
+        if trial.start is None:
+            raise InputError("bit_mixer: teacher = fp32 is the start network: add task.start")
+        teacher = Teacher(network)
     quantize_ends(network, backend=trial.backend)
     replace_layers(network.get_submodule("body"), partial(_body_layer, trial=trial))
     add_transitional_norms(network, [one.weight for one in trial.bits])
     network.add_module("progress", progress_of(trial, num_steps_of(trial)))
+    network.teacher = teacher  # type: ignore[assignment]  # no module: it has no part in the state
     return network
 
 
@@ -157,7 +175,7 @@ def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGro
 def _backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """The cross-entropy of one drawn allocation."""
+    """The loss of one drawn allocation: cross-entropy, softened by the teacher if there is one."""
     parameters = trial.parameters
     stages = Stages(
         activation_share=float(parameters["activation_share"]),
@@ -177,9 +195,32 @@ def _backward(
         for quantizer in quantizers:
             quantizer.bits = FULL_PRECISION_BITS
     progress.advance()
-    loss = task_loss(network(images), labels)
+    loss = _loss(network, trial, images, labels)
     torch.autograd.backward(loss)
     return loss.detach()
+
+
+def _loss(network: nn.Module, trial: Trial, images: Tensor, labels: Tensor) -> Tensor:
+    if "teacher" not in trial.parameters:
+        return training_loss(network(images), labels, trial.recipe)
+    teacher: object = network.teacher
+    assert isinstance(teacher, Teacher)
+    return student_loss(
+        network(images),
+        teacher.logits(images),
+        labels,
+        weight=float(trial.parameters["distillation_weight"]),
+        temperature=float(trial.parameters["distillation_temperature"]),
+    )
+
+
+def _divide(data: Arrays, trial: Trial, generator: torch.Generator) -> Arrays:
+    share = searched_share(trial)
+    return hold_out(data, share, generator) if share else data
+
+
+def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
+    return mixed_measurements(network, trial, data) if searched_share(trial) else ()
 
 
 def _select(network: nn.Module, bits: Bits) -> None:
@@ -192,4 +233,6 @@ BIT_MIXER = Method(
     parameter_groups=_parameter_groups,
     backward=_backward,
     select=_select,
+    divide=_divide,
+    finish=_finish,
 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bitsweep.bits import FULL_PRECISION, Bits
 from bitsweep.trial import Trial
 from bitsweep_trainers.layers import float_groups
-from bitsweep_trainers.losses import task_loss
+from bitsweep_trainers.losses import training_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 
 
@@ -32,7 +32,7 @@ def cross_entropy_backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Add the gradients of the batch's mean loss (cross-entropy with classes), and return it."""
-    loss = task_loss(network(images), labels)
+    loss = training_loss(network(images), labels, trial.recipe)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return loss.detach()
 

@@ -18,6 +18,7 @@ from bitsweep_trainers.branch_network import (
 )
 from bitsweep_trainers.branches import BranchPlan
 from bitsweep_trainers.data.cache import data_of
+from bitsweep_trainers.distillation import student_loss
 from bitsweep_trainers.layers import calibrate_steps, float_groups, quantize_ends, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.declared.branch_switches import switched
@@ -103,21 +104,6 @@ def _parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGro
             optimizer="adam",
         ),
     )
-
-
-def student_loss(
-    logits: Tensor, teacher: Tensor, labels: Tensor, *, weight: float, temperature: float = 1.0
-) -> Tensor:
-    """(1-alpha) CE(z, y) + alpha T^2 mean_n(-sum_c p_nc log softmax(z/T)_nc) (section 2.8).
-
-    p = softmax(teacher/T); no gradient goes to the teacher. Logits (N, classes).
-    """
-    hard = functional.cross_entropy(logits, labels)
-    if weight == 0:
-        return hard
-    p = functional.softmax(teacher.detach() / temperature, 1)
-    soft = functional.cross_entropy(logits / temperature, p)
-    return (1 - weight) * hard + weight * temperature**2 * soft
 
 
 def width_loss(logits: Tensor, teacher: Tensor | None, labels: Tensor, trial: Trial) -> Tensor:

@@ -18,7 +18,8 @@ from bitsweep_trainers.methods.declared.shared_weights import END_SCALARS, equal
 PAPER = "arXiv 2103.17267"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
 SHORTCUT = "shortcut"
-INERT_ALONE = ("truncation", "uniform_share")
+INERT_ALONE = ("truncation", "uniform_share", "search", "search_share")
+NONE = "none"
 
 
 def reader_of(names: Sequence[str], index: int) -> str:
@@ -45,38 +46,57 @@ def num_transitions(layers: Sequence[Layer], index: int, num_widths: int) -> int
     return copies
 
 
+def allocation_layer_bits(
+    layers: Sequence[Layer], body_bits: Sequence[Bits], all_bits: tuple[Bits, ...]
+) -> tuple[LayerBits, ...]:
+    """Body layers, in order, at bits of their own.
+
+    Stored are the codes of the largest width, one weight step, a step of the input per width, and
+    a batch norm for each pair of bits before and behind it.
+    """
+    num_widths = len(all_bits)
+    remaining = iter(body_bits)
+    found = []
+    for index, layer in enumerate(layers):
+        norm_copies = num_transitions(layers, index, num_widths)
+        if layer.place != "body":
+            found.append(
+                LayerBits(
+                    weight=END_BITS,
+                    activation=END_BITS,
+                    scalars=END_SCALARS,
+                    norm_copies=norm_copies,
+                )
+            )
+            continue
+        bits = next(remaining)
+        found.append(
+            LayerBits(
+                weight=bits.weight,
+                activation=bits.activation,
+                stored=max(one.weight for one in all_bits),
+                scalars=1 + num_widths,
+                norm_copies=norm_copies,
+            )
+        )
+    return tuple(found)
+
+
 def _layer_bits(
     layers: Sequence[Layer], bits: Bits, parameters: Parameters, all_bits: tuple[Bits, ...]
 ) -> tuple[LayerBits, ...]:
-    """Stored are the codes of the largest width, one weight step, a step of the input per width.
-
-    A batch norm for each pair of bits before and behind it.
-    """
-    count = len(all_bits)
-    return tuple(
-        LayerBits(
-            weight=bits.weight,
-            activation=bits.activation,
-            stored=max(one.weight for one in all_bits),
-            scalars=1 + count,
-            norm_copies=num_transitions(layers, index, count),
-        )
-        if layer.place == "body"
-        else LayerBits(
-            weight=END_BITS,
-            activation=END_BITS,
-            scalars=END_SCALARS,
-            norm_copies=num_transitions(layers, index, count),
-        )
-        for index, layer in enumerate(layers)
-    )
+    """All body layers at the same bits."""
+    return allocation_layer_bits(layers, [bits] * len(layers), all_bits)
 
 
 def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
-    """With one width no code is cut, and layers that draw their own bits draw the same."""
-    if len(all_bits) > 1:
-        return parameters
-    return {name: value for name, value in parameters.items() if name not in INERT_ALONE}
+    """With one width no code is cut, layers draw the same bits, and there is nothing to search.
+
+    No teacher and no search leave no trace.
+    """
+    inert = INERT_ALONE if len(all_bits) == 1 else ()
+    idle = [name for name in ("teacher", "search") if parameters.get(name) == NONE]
+    return {name: value for name, value in parameters.items() if name not in (*inert, *idle)}
 
 
 def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
@@ -146,10 +166,58 @@ DECLARATION = MethodDeclaration(
             meaning="learning rate of the step sizes over that of the weights",
             source=CHOSEN,
         ),
+        Parameter(
+            name="teacher",
+            kind="choice",
+            choices=(NONE, "fp32"),
+            default=NONE,
+            meaning="who teaches besides the labels: nobody, or the FP32 network it starts from",
+            source="fp32: a later paper's account of Bit-Mixer",
+        ),
+        Parameter(
+            name="distillation_weight",
+            kind="float",
+            low=0.0,
+            high=1.0,
+            default=0.5,
+            meaning="weight of the teacher's soft labels in the loss",
+            source=CHOSEN,
+            when={"teacher": ("fp32",)},
+        ),
+        Parameter(
+            name="distillation_temperature",
+            kind="float",
+            low=0.1,
+            high=20.0,
+            default=1.0,
+            meaning="temperature of the soft labels; the soft loss is scaled by its square",
+            source=CHOSEN,
+            when={"teacher": ("fp32",)},
+        ),
+        Parameter(
+            name="search",
+            kind="choice",
+            choices=(NONE, "greedy"),
+            default=NONE,
+            meaning="after training, bits layer by layer under budgets of mean bits, half a bit "
+            "apart; measured beside the same bits in a shuffled order",
+            source=f"greedy under an average: {PAPER}; details: {CHOSEN}",
+        ),
+        Parameter(
+            name="search_share",
+            kind="float",
+            low=0.02,
+            high=0.2,
+            default=0.1,
+            meaning="share of the training images that the search sees and the network never",
+            source=CHOSEN,
+            when={"search": ("greedy",)},
+        ),
     ),
     layer_bits=_layer_bits,
     canonical=_canonical,
     check=_check,
+    needs_start_when={"teacher": "fp32"},
     summary=(
         "Each layer may run at any of the widths: fewer bits are the high bits of its codes.",
         "Batch norms belong to a pair of bits: of the layer before and of the layer behind.",
