@@ -72,7 +72,7 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"precision": "bf16"}, "precision fp32, got bf16"),
+        ({"precision": "fp16"}, "precision must be one of"),
         ({"world_size": 2}, "world_size 1, got 2"),
         ({"data_sha256": "0" * 64}, "another version of the data set"),
         ({"start": "0" * 64}, "no checkpoint came"),
