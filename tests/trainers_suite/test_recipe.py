@@ -81,6 +81,20 @@ def test_two_equal_parts_have_the_gradients_of_one_for_every_method(method: str)
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-5 * float(one.abs().max()) + 1e-9)
 
 
+def test_abn_clips_the_mean_over_the_parts_of_a_batch() -> None:
+    found = []
+    for recipe in (Recipe(), Recipe(micro_batch_size=16)):
+        trial = trained_trial("abn", recipe, parameters={"gradient_clip": 1e-3})
+        made = training_of(trial, few())
+        images, labels = batch_of(made, 16)
+        copies = made.trial.recipe.micro_batches(32)
+        _, grads = gradients(made, images.repeat(copies, 1, 1, 1), labels.repeat(copies))
+        found.append(torch.cat([one.flatten() for one in grads]))
+
+    assert float(found[0].abs().max()) == pytest.approx(1e-3)
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+
+
 def test_parts_that_would_not_be_equal_are_refused() -> None:
     made = training_of(trial_of("fp32", recipe=Recipe(micro_batch_size=16)), few())
 
