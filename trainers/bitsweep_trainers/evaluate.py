@@ -72,15 +72,14 @@ def measure(
     images = data.test_images if is_test else data.validation_images
     labels = data.test_labels if is_test else data.validation_labels
     correct: int | None = None
+    judge = regress if labels.is_floating_point() else count
     if labels.is_floating_point():
-        judge = partial(regress, network, images, labels, data=data)
-        sums = judge()
+        sums = regress(network, images, labels, data=data)
     else:
-        judge = partial(count, network, images, labels, data=data)
-        correct, loss_sum = judge()
+        correct, loss_sum = count(network, images, labels, data=data)
         sums = {"loss": loss_sum}
     if not isfinite(sums["loss"]):
-        where = first_not_finite(network, judge)
+        where = first_not_finite(network, partial(judge, network, images, labels, data=data))
         raise Diverged(f"the {split} loss is {sums['loss']} at {bits.label}, first in {where}")
     return Measurement(
         split=split,
