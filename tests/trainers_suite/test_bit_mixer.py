@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.trainers_suite.trials import few, plain_network, training_of, trial_of
+from tests.trainers_suite.trials import SMALL_MODELS, few, plain_network, training_of, trial_of
 from torch import nn
 
 from bitsweep.bits import tied
@@ -12,7 +12,6 @@ from bitsweep_trainers.evaluate import layer_bits
 from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.methods.bit_mixer import Progress, Stages, draw_widths
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
-from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.transitions import TransitionalNorm, add_transitional_norms, allocate
 
 WIDTHS = (2, 3, 4)
@@ -37,7 +36,7 @@ def step(training: loop.Training) -> float:
     return loss.item()
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", SMALL_MODELS)
 def test_there_are_as_many_norms_as_declared_behind_every_layer(model: str) -> None:
     network = plain_network(model)
     add_transitional_norms(network, WIDTHS)

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.trainers_suite.trials import SMALL_MODELS
 
 from bitsweep.cost import Layer
 from bitsweep_trainers.methods.declared.branch_table import (
@@ -164,7 +165,7 @@ def test_the_authors_narrow_widths_have_the_measured_shares_of_macs(
     )
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", SMALL_MODELS)
 def test_a_narrow_branch_costs_about_half_a_branch_in_every_model(model: str) -> None:
     layers = MODELS[model].layers((3, 32, 32), 10)
     narrow = narrow_layers(layers)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from tests.trainers_suite.trials import SMALL_MODELS
 from torch import Tensor, nn
 
 from bitsweep.bits import Bits, tied
@@ -64,7 +65,7 @@ def test_resnet20_with_projections_has_the_golden_body_bitops(bits: int, expecte
     assert operations == pytest.approx(expected, rel=5e-4)
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
+@pytest.mark.parametrize("model", SMALL_MODELS)
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_b_bits_cost_b_squared_a_mac_and_odd_ones_a_little_less(model: str, bits: int) -> None:
     layers = layers_of(model)
