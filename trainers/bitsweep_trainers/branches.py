@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bitsweep.errors import InputError
 from bitsweep_trainers.branch_rows import ActiveRows
 from bitsweep_trainers.methods.declared.branch_switches import switched
 from bitsweep_trainers.methods.declared.branch_table import (
@@ -213,7 +214,12 @@ class BranchLayer(nn.Module):
 
     @torch.no_grad()
     def pack_part(self, place: Place) -> BranchRecord:
-        """What a packed file keeps."""
+        """What a packed file keeps; InputError where branches do not each have codes of 2 bits."""
+        if not self.is_by_branch or self.is_depthwise:
+            raise InputError(
+                f"{place.path}: packed files hold a 2-bit tensor for each branch, which this mode "
+                "of MBQuant or a depthwise layer has not; train with mode = 'clean'"
+            )
         return BranchRecord(
             codes=Codes.of(self.weight_codes().flatten(0, 1), bits=BRANCH_BITS),
             weight_lower=self.weight_lower.detach(),

@@ -123,6 +123,8 @@ class PackedBranches(BranchLayer):
         nn.Module.__init__(self)
         self.rows, self.narrow = source.rows, source.narrow
         self.kernels, self.geometry = source.kernels, source.geometry
+        self.in_channels, self.is_depthwise = source.in_channels, source.is_depthwise
+        self.register_buffer("tensors_R", source.tensors_R, persistent=False)
         self.register_buffer("weight", record.codes.floats(), persistent=False)
         for name in ("weight_lower", "weight_upper", "input_lower", "input_upper"):
             self.register_buffer(name, getattr(record, name), persistent=False)
