@@ -298,7 +298,7 @@ def test_a_validation_loss_that_is_not_finite_names_epoch_width_and_layer(tmp_pa
 def test_the_memory_format_changes_the_layout_and_hardly_the_loss(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image, "load", lambda name: few(train=64))
+    monkeypatch.setattr(image, "load_of", lambda trial: few(train=64))
     losses = []
     for index, layout in enumerate(("channels_last", "contiguous")):
         recipe = Recipe(memory_format="contiguous") if layout == "contiguous" else Recipe()
