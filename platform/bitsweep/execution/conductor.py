@@ -3,15 +3,15 @@
 It is rebuilt from the store at every start, so that a run that was killed goes on where it was.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from bitsweep.errors import Conflict
 from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.ledger import SIBLING_FAILED, Ledger
 from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.pruning import Pruner
 from bitsweep.execution.recorder import Recorder
-from bitsweep.execution.roster import Configuration, Entry, Study
+from bitsweep.execution.roster import Configuration, Entry, Study, is_lost
 from bitsweep.execution.studies import (
     FIXED,
     make_studies,
@@ -21,12 +21,10 @@ from bitsweep.execution.studies import (
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan, configuration_digest
 from bitsweep.space import Parameters
-from bitsweep.store.reader import Score
 from bitsweep.sweep import Objective, Stage
-from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
+from bitsweep.trial import Failed, Finished, Interrupted, Outcome, Pruned
 
 SIBLING_PRUNED = "a sibling was pruned"
-SIBLING_FAILED = "a sibling failed"
 
 
 class Conductor:
@@ -45,13 +43,18 @@ class Conductor:
         self._plan = plan
         self._sweep = plan.sweep
         self._recorder = recorder
-        self._pruner = pruner
         self._folders = folders
-        self._retries_failed = retries_failed
         self._observe = observe
-        self._entries: dict[str, Entry] = {}
+        self._ledger = Ledger(
+            plan,
+            recorder=recorder,
+            pruner=pruner,
+            folders=folders,
+            retries_failed=retries_failed,
+        )
+        self._entries = self._ledger.entries
+        self._queue = self._ledger.queue
         self._users: dict[str, list[tuple[Study, Configuration]]] = {}
-        self._queue: deque[str] = deque()
         self._measurements = 0
         self._studies = make_studies(plan, recorder)
         self._enqueue_starts()
@@ -98,7 +101,7 @@ class Conductor:
         if self._is_unwanted(entry):
             self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason=SIBLING_PRUNED))
             return False
-        if entry.stage == "search" and not self._goes_on(entry):
+        if entry.stage == "search" and not self._ledger.goes_on(entry):
             self.ended(trial_id, Pruned(epoch=evaluation.epoch))
             return False
         return True
@@ -162,7 +165,7 @@ class Conductor:
         for seed in (*searching, *confirm):
             start = self._plan.start_trial(seed)
             if start is not None:
-                self._enter(start, stage="start", arm="start")
+                self._ledger.enter(start, stage="start", arm="start")
 
     def _searches(self) -> bool:
         return self._sweep.confirm is None or any(arm.space for arm in self._sweep.arms)
@@ -188,7 +191,9 @@ class Conductor:
         self, study: Study, id_: int, parameters: Parameters, *, stage: Stage
     ) -> Configuration:
         entries = [
-            self._enter(trial, stage=stage, arm=study.arm.name, study=study, configuration=id_)
+            self._ledger.enter(
+                trial, stage=stage, arm=study.arm.name, study=study, configuration=id_
+            )
             for trial in stage_trials(self._plan, study, parameters, stage)
         ]
         configuration = Configuration(id=id_, parameters=parameters, entries=tuple(entries))
@@ -197,69 +202,6 @@ class Conductor:
         if stage == "search":
             study.configurations.append(configuration)
         return configuration
-
-    def _enter(
-        self,
-        trial: Trial,
-        *,
-        stage: Stage,
-        arm: str,
-        study: Study | None = None,
-        configuration: int | None = None,
-    ) -> Entry:
-        """Write a trial into the sweep and, if it has not ended, into the queue."""
-        arm_id = None if study is None else study.arm_id
-        self._recorder.add_trial(
-            trial,
-            layers=self._plan.layers(),
-            stage=stage,
-            arm_id=arm_id,
-            configuration=configuration,
-        )
-        if trial.id in self._entries:
-            return self._entries[trial.id]
-        entry = Entry(trial=trial, stage=stage, group=(arm, trial.bits_label, trial.seed))
-        self._entries[trial.id] = entry
-        self._take_over(entry)
-        if not entry.is_over:
-            self._queue.append(trial.id)
-        return entry
-
-    def _take_over(self, entry: Entry) -> None:
-        """Reuse what the store knows: an outcome that stands, and the newest validation."""
-        ended = self._recorder.ended(entry.trial.id)
-        if ended is None or isinstance(ended.outcome, Interrupted):
-            return
-        is_bad = isinstance(ended.outcome, Failed | Diverged) or (
-            isinstance(ended.outcome, Pruned) and ended.outcome.reason == SIBLING_FAILED
-        )
-        if is_bad and self._retries_failed:
-            return
-        is_ours = entry.stage == "search" and ended.sweep_id == self._recorder.sweep_id
-        if isinstance(ended.outcome, Pruned) and not is_ours:
-            return
-        if isinstance(ended.outcome, Finished) and not self._has_checkpoint(entry, ended.outcome):
-            return
-        entry.outcome = ended.outcome
-        entry.is_reused = True
-        scores = self._recorder.scores(entry.trial.id)
-        entry.note_scores(scores, self._objective.metric)
-        if entry.stage == "search":
-            self._replay(entry, scores)
-
-    def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
-        """Let the scheduler know what a known trial showed at each epoch."""
-        metric = self._objective.metric
-        for epoch in sorted({score.epoch for score in scores}):
-            values = {one.allocation: one.metric(metric) for one in scores if one.epoch == epoch}
-            self._judge(entry, epoch, values)
-
-    def _has_checkpoint(self, entry: Entry, outcome: Finished) -> bool:
-        """A start whose checkpoint is gone from this machine must be trained again."""
-        if entry.stage != "start":
-            return True
-        kept = outcome.checkpoint
-        return kept is not None and self._folders.checkpoint(kept).is_file()
 
     # What follows from what.
 
@@ -290,7 +232,7 @@ class Conductor:
 
     def _follow_other_driver(self, entry: Entry) -> None:
         """Another driver runs it: take over its result once it stands in the store."""
-        self._take_over(entry)
+        self._ledger.take_over(entry)
         if entry.is_over:
             self._queue.remove(entry.trial.id)
             self._settle(entry.trial.id)
@@ -355,7 +297,7 @@ class Conductor:
         """Drop the siblings of a trial that did not finish; tell the sampler when all are over."""
         if configuration.is_told:
             return
-        if any(_is_lost(entry.outcome) for entry in configuration.entries):
+        if any(is_lost(entry.outcome) for entry in configuration.entries):
             for entry in configuration.entries:
                 if entry.trial.id in self._queue and not self._is_wanted_elsewhere(entry):
                     self._queue.remove(entry.trial.id)
@@ -378,18 +320,9 @@ class Conductor:
     def _is_wanted_elsewhere(self, entry: Entry) -> bool:
         users = self._users.get(entry.trial.id, [])
         return not users or any(
-            not any(_is_lost(one.outcome) for one in configuration.entries)
+            not any(is_lost(one.outcome) for one in configuration.entries)
             for _, configuration in users
         )
-
-    def _goes_on(self, entry: Entry) -> bool:
-        return self._judge(entry, entry.epoch, entry.validation)
-
-    def _judge(self, entry: Entry, epoch: int, validation: dict[str, float]) -> bool:
-        if not validation:
-            return True
-        value = sum(validation.values()) / len(validation)
-        return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=value)
 
     # Telling the user.
 
@@ -410,11 +343,6 @@ class Conductor:
     def describe(self, entry: Entry) -> str:
         """One line for people: arm, bits, seed, stage, id, and what came of it."""
         return describe(entry, self._objective.metric)
-
-
-def _is_lost(outcome: Outcome | None) -> bool:
-    """The configuration of such a trial can no longer win."""
-    return isinstance(outcome, Pruned | Failed | Diverged)
 
 
 def _word(outcome: Outcome) -> str:

@@ -10,7 +10,7 @@ from bitsweep.search.base import Search, Told
 from bitsweep.space import Value
 from bitsweep.store.reader import Score
 from bitsweep.sweep import Arm, Objective, Stage
-from bitsweep.trial import Finished, Outcome, Pruned, Trial
+from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, Trial
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,3 +120,8 @@ class Study:
         sign = 1 if objective.goal == "maximize" else -1
         ranked.sort(key=lambda item: (sign * item[0], item[1]), reverse=True)
         return [one for _, _, one in ranked[:count]]
+
+
+def is_lost(outcome: Outcome | None) -> bool:
+    """The configuration of such a trial can no longer win."""
+    return isinstance(outcome, Pruned | Failed | Diverged)

@@ -1,0 +1,110 @@
+"""The trials of a run: each is entered once, and what the store knows of it is taken over."""
+
+from collections import deque
+from collections.abc import Sequence
+
+from bitsweep.execution.base import Folders
+from bitsweep.execution.pruning import Pruner
+from bitsweep.execution.recorder import Recorder
+from bitsweep.execution.roster import Entry, Study
+from bitsweep.plan import Plan
+from bitsweep.store.reader import Score
+from bitsweep.sweep import Stage
+from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Pruned, Trial
+
+SIBLING_FAILED = "a sibling failed"
+
+
+class Ledger:
+    """The entries of a run by trial id, and the queue of those that have to run, in order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        recorder: Recorder,
+        pruner: Pruner,
+        folders: Folders,
+        retries_failed: bool,
+    ) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.queue: deque[str] = deque()
+        self._plan = plan
+        self._metric = plan.sweep.objectives[0].metric
+        self._recorder = recorder
+        self._pruner = pruner
+        self._folders = folders
+        self._retries_failed = retries_failed
+
+    def enter(
+        self,
+        trial: Trial,
+        *,
+        stage: Stage,
+        arm: str,
+        study: Study | None = None,
+        configuration: int | None = None,
+    ) -> Entry:
+        """Write a trial into the sweep and, if it has not ended, into the queue."""
+        arm_id = None if study is None else study.arm_id
+        self._recorder.add_trial(
+            trial,
+            layers=self._plan.layers(),
+            stage=stage,
+            arm_id=arm_id,
+            configuration=configuration,
+        )
+        if trial.id in self.entries:
+            return self.entries[trial.id]
+        entry = Entry(trial=trial, stage=stage, group=(arm, trial.bits_label, trial.seed))
+        self.entries[trial.id] = entry
+        self.take_over(entry)
+        if not entry.is_over:
+            self.queue.append(trial.id)
+        return entry
+
+    def take_over(self, entry: Entry) -> None:
+        """Reuse what the store knows: an outcome that stands, and the newest validation."""
+        ended = self._recorder.ended(entry.trial.id)
+        if ended is None or isinstance(ended.outcome, Interrupted):
+            return
+        is_bad = isinstance(ended.outcome, Failed | Diverged) or (
+            isinstance(ended.outcome, Pruned) and ended.outcome.reason == SIBLING_FAILED
+        )
+        if is_bad and self._retries_failed:
+            return
+        is_ours = entry.stage == "search" and ended.sweep_id == self._recorder.sweep_id
+        if isinstance(ended.outcome, Pruned) and not is_ours:
+            return
+        if isinstance(ended.outcome, Finished) and not self._has_checkpoint(entry, ended.outcome):
+            return
+        entry.outcome = ended.outcome
+        entry.is_reused = True
+        scores = self._recorder.scores(entry.trial.id)
+        entry.note_scores(scores, self._metric)
+        if entry.stage == "search":
+            self._replay(entry, scores)
+
+    def goes_on(self, entry: Entry) -> bool:
+        """What the scheduler says of a trial of the search at its newest epoch."""
+        return self._judge(entry, entry.epoch, entry.validation)
+
+    def _has_checkpoint(self, entry: Entry, outcome: Finished) -> bool:
+        """A start whose checkpoint is gone from this machine must be trained again."""
+        if entry.stage != "start":
+            return True
+        kept = outcome.checkpoint
+        return kept is not None and self._folders.checkpoint(kept).is_file()
+
+    def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
+        """Let the scheduler know what a known trial showed at each epoch."""
+        for epoch in sorted({score.epoch for score in scores}):
+            at_epoch = [one for one in scores if one.epoch == epoch]
+            values = {one.allocation: one.metric(self._metric) for one in at_epoch}
+            self._judge(entry, epoch, values)
+
+    def _judge(self, entry: Entry, epoch: int, validation: dict[str, float]) -> bool:
+        if not validation:
+            return True
+        value = sum(validation.values()) / len(validation)
+        return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=value)
