@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from bitsweep.bits import Bits
 from bitsweep.errors import InputError, nearest
 from bitsweep.plan import Plan, file_sha256
-from bitsweep.space import Parameters, Range, Value, resolve
-from bitsweep.sweep import Arm, Sweep
+from bitsweep.space import Choice, Parameters, Range, Value, check_point, resolve
+from bitsweep.sweep import COST_METRICS, Arm, Median, Sampler, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration, check_trainer
 
 KeyPath = tuple[str | int, ...]
+LEARNS_FROM_OTHERS: tuple[Sampler, ...] = ("tpe", "gp", "cmaes")
 
 
 class Problem(Exception):
@@ -98,8 +99,20 @@ def _check_parameters(sweep: Sweep, declarations: Declarations) -> None:
             for value in dimension.extremes:
                 _resolved(method, {name: value}, ("arms", index, "space"))
             _check_when(arm, method, name=name, path=path)
-            if sweep.search.sampler == "grid" and isinstance(dimension, Range):
-                raise Problem(path, "a grid needs { choice = [...] }, got a range")
+            _check_dimension(sweep.search.sampler, arm, name=name, path=path)
+
+
+def _check_dimension(sampler: Sampler, arm: Arm, *, name: str, path: KeyPath) -> None:
+    """Refuse what a sampler cannot draw."""
+    dimension = arm.space[name]
+    if sampler == "grid" and isinstance(dimension, Range):
+        raise Problem(path, "a grid needs { choice = [...] }, got a range")
+    if sampler != "cmaes":
+        return
+    if isinstance(dimension, Choice):
+        raise Problem(path, "cmaes searches numbers, got { choice = [...] }; take tpe or gp")
+    if set(dimension.when) & set(arm.space):
+        raise Problem((*path, "when"), "cmaes cannot search a condition; take tpe")
 
 
 def _check_when(arm: Arm, method: MethodDeclaration, *, name: str, path: KeyPath) -> None:
@@ -225,17 +238,72 @@ def _check_seeds(sweep: Sweep, declarations: Declarations) -> None:
 
 
 def _check_search(sweep: Sweep, declarations: Declarations) -> None:
-    plan = Plan(sweep=sweep, declarations=declarations)
-    scheduler = sweep.search.scheduler
+    search, path = sweep.search, ("search",)
+    if search.tpe.grouped and not search.tpe.multivariate:
+        raise Problem((*path, "sampler", "tpe", "grouped"), "needs multivariate = true")
+    scheduler = search.scheduler
     if scheduler is not None and scheduler.grace_epochs >= sweep.task.epochs:
         message = f"expected fewer than task.epochs = {sweep.task.epochs}, else nothing is stopped"
-        raise Problem(("search", "scheduler", "asha", "grace_epochs"), message)
-    for index, objective in enumerate(sweep.objectives):
-        if isinstance(objective.at, str):
+        kind = "median" if isinstance(scheduler, Median) else "asha"
+        raise Problem((*path, "scheduler", kind, "grace_epochs"), message)
+    if search.warm_start and search.sampler not in LEARNS_FROM_OTHERS:
+        message = f"{search.sampler} cannot learn from other sweeps' results"
+        known = ", ".join(LEARNS_FROM_OTHERS)
+        raise Problem((*path, "warm_start"), f"{message}; expected sampler {known}")
+    if sweep.name in search.warm_start:
+        message = "a sweep goes on from its own results by itself: name others"
+        raise Problem((*path, "warm_start"), message)
+
+
+def _check_first(sweep: Sweep, declarations: Declarations) -> None:
+    for index, arm in enumerate(sweep.arms):
+        path = ("arms", index, "first")
+        if len(arm.first) > sweep.search.configurations_per_arm:
+            message = f"{len(arm.first)} points, but search.configurations_per_arm is "
+            raise Problem(path, f"{message}{sweep.search.configurations_per_arm}")
+        for number, point in enumerate(arm.first):
+            if not arm.space:
+                raise Problem(path, "the arm has no space: put the values into parameters")
+            try:
+                check_point(arm.space, arm.parameters, point)
+            except ValueError as error:
+                raise Problem((*path, number), str(error)) from error
+
+
+def _check_objectives(sweep: Sweep, declarations: Declarations) -> None:
+    objectives = sweep.objectives
+    if all(one.metric in COST_METRICS for one in objectives):
+        measured = ", ".join(one.name for one in declarations.metrics(sweep.task.trainer))
+        message = f"a cost alone needs no training: add an objective that is measured: {measured}"
+        raise Problem(("objectives", 0, "metric"), message)
+    for index, objective in enumerate(objectives):
+        path = ("objectives", index)
+        if objective in objectives[:index]:
+            raise Problem(path, "this objective stands here twice")
+        if objective.metric in COST_METRICS and objective.goal == "maximize":
+            raise Problem((*path, "goal"), f"expected 'minimize' for {objective.metric}")
+        if (objective.at == "each") != (objectives[0].at == "each"):
+            message = "one study per width serves every objective: 'each' for all of them or none"
+            raise Problem((*path, "at"), message)
+    if len(objectives) > 1 and sweep.search.sampler == "cmaes":
+        message = f"cmaes takes one objective, got {len(objectives)}; take tpe, gp or nsga2"
+        raise Problem(("search", "sampler"), message)
+    _check_objective_bits(sweep, declarations)
+
+
+def _check_objective_bits(sweep: Sweep, declarations: Declarations) -> None:
+    plan = Plan(sweep=sweep, declarations=declarations)
+    places: list[tuple[str, int, tuple[Bits, ...] | str | None]]
+    places = [("objectives", index, one.at) for index, one in enumerate(sweep.objectives)]
+    places += [("constraints", index, one.at) for index, one in enumerate(sweep.constraints)]
+    for table, index, at in places:
+        if at is None or isinstance(at, str):
             continue
         for arm in sweep.arms:
             if arm.space:
-                _can_measure(plan, arm, objective.at, ("objectives", index, "at"))
+                _can_measure(plan, arm, at, (table, index, "at"))
+    if sweep.constraints and not any(arm.space for arm in sweep.arms):
+        raise Problem(("constraints",), "nothing is searched, so that nothing can be refused")
 
 
 def _can_measure(plan: Plan, arm: Arm, at: Sequence[Bits], path: KeyPath) -> None:
@@ -281,6 +349,8 @@ _CHECKS = (
     _check_combinations,
     _check_seeds,
     _check_search,
+    _check_first,
+    _check_objectives,
     _check_comparisons,
     _check_resources,
 )

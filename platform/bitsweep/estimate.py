@@ -71,7 +71,7 @@ def _searched_counts(plan: Plan) -> dict[str, int]:
 
 def _labels(plan: Plan, arm: Arm) -> dict[str, tuple[Bits, ...]]:
     measured = plan.measured_bits(arm, arm.parameters)
-    return studies(plan.sweep.objectives[0], measured)
+    return studies(plan.sweep.objectives, measured)
 
 
 def _each(plan: Plan, arm: Arm) -> int:

@@ -12,7 +12,7 @@ from bitsweep.errors import InputError
 from bitsweep.measurement import Split
 from bitsweep.recipe import PLAIN, canonical_recipe
 from bitsweep.space import Parameters, resolve
-from bitsweep.sweep import Arm, Objective, Stage, Sweep
+from bitsweep.sweep import COST_METRICS, Arm, Objective, Stage, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration
 from bitsweep.trial import Trial, digest
 
@@ -163,13 +163,32 @@ def file_sha256(path: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def studies(objective: Objective, measured: Sequence[Bits]) -> dict[str, tuple[Bits, ...]]:
-    """The studies of an objective by label, each with the bits whose value it optimises."""
-    if objective.at == "all":
-        return {"all": tuple(measured)}
-    if objective.at == "each":
+def studies(
+    objectives: Sequence[Objective], measured: Sequence[Bits]
+) -> dict[str, tuple[Bits, ...]]:
+    """The studies of an arm by label, each with the bits its trials have to measure.
+
+    Objectives that are costs need no trials. Either every objective is taken at "each" or none.
+    """
+    if objectives[0].at == "each":
         return {one.label: (one,) for one in measured}
-    return {"+".join(one.label for one in objective.at): tuple(objective.at)}
+    trained = [one.at for one in objectives if one.metric not in COST_METRICS]
+    if any(isinstance(at, str) for at in trained):
+        return {"all": tuple(measured)}
+    lists = [at for at in trained if not isinstance(at, str)]
+    at = lists[0] if len(lists) == 1 else tuple(sorted({one for each in lists for one in each}))
+    return {"+".join(one.label for one in at): at}
+
+
+def bits_of(
+    at: tuple[Bits, ...] | str | None, *, study: Sequence[Bits], measured: Sequence[Bits]
+) -> tuple[Bits, ...]:
+    """The bits of an objective or a constraint inside a study; None: those of the study."""
+    if at == "all":
+        return tuple(measured)
+    if at is None or isinstance(at, str):
+        return tuple(study)
+    return at
 
 
 def configuration_digest(parameters: Parameters) -> str:

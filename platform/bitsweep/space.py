@@ -134,3 +134,31 @@ class Range:
 
 Dimension = Choice | Range
 Space = Mapping[str, Dimension]
+
+
+def contains(dimension: Dimension, value: Value) -> bool:
+    """Whether a dimension can draw the value; true and 1 are different values."""
+    if isinstance(dimension, Choice):
+        return any(
+            value == one and isinstance(value, bool) == isinstance(one, bool)
+            for one in dimension.values
+        )
+    if isinstance(value, bool | str) or (dimension.is_integer and value != int(value)):
+        return False
+    return dimension.low <= value <= dimension.high
+
+
+def check_point(space: Space, fixed: Parameters, point: Parameters) -> None:
+    """Raise ValueError, naming the parameter, unless the space could propose the whole point."""
+    for name in point:
+        if name not in space:
+            raise ValueError(f"{name} is not searched{nearest(name, list(space))}")
+    given = {**fixed, **point}
+    for name, dimension in space.items():
+        if not is_active(dimension.when, given):
+            if name in point:
+                raise ValueError(f"{name} is not drawn where its condition does not hold")
+        elif name not in point:
+            raise ValueError(f"{name} is missing: give every searched parameter a value")
+        elif not contains(dimension, point[name]):
+            raise ValueError(f"{name} = {point[name]!r} lies outside the space")

@@ -8,156 +8,34 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from bitsweep import sweep as records
 from bitsweep.bits import Bits, parse_bits
 from bitsweep.checks import Problem, check_sweep
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.errors import InputError, nearest
-from bitsweep.measurement import Metric
+from bitsweep.measurement import Goal, Metric
 from bitsweep.recipe import Recipe
 from bitsweep.space import Choice, Dimension, Range
 from bitsweep.sweep import Arm, Sweep
 from bitsweep.toml_lines import KeyPath, key_lines, key_text, line_of
+from bitsweep.toml_tables import (
+    LARGEST_TOML,
+    ArmTable,
+    BitsText,
+    DimensionTable,
+    ObjectiveTable,
+    SamplerTable,
+    SchedulerTable,
+    SearchTable,
+    SweepFile,
+    TaskTable,
+    known_keys,
+)
 from bitsweep.trainer import Declarations
-
-Scalar = bool | int | float | str
-BitsText = int | str
-# The whole numbers of TOML have 64 bits; those that the store keeps have 32.
-LARGEST_TOML = 2**63 - 1
-LARGEST = 2**31 - 1
-Count = Annotated[int, Field(ge=1, le=LARGEST)]
-Whole = Annotated[int, Field(ge=0, le=LARGEST)]
-Seeds = Annotated[list[Whole], Field(min_length=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
-MINUTES_OF_A_YEAR = 525_600
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Start(_Table):
-    method: str
-    epochs: Count
-    parameters: dict[str, Scalar] = {}
-
-
-class _Task(_Table):
-    data: str
-    model: str
-    epochs: Count
-    bits: Annotated[list[BitsText], Field(min_length=1)]
-    trainer: str = "image"
-    batch_size: Count = 128
-    start: _Start | None = None
-    weights: str | None = None
-    convention: Literal["body", "whole_ends8", "whole_ends32", "whole_agent"] = "whole_ends8"
-    precision: Literal["fp32", "bf16"] = "fp32"
-    memory_format: Literal["channels_last", "contiguous"] = "channels_last"
-    micro_batch_size: Count | None = None
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    warmup_epochs: Whole = 0
-
-
-class _Dimension(_Table):
-    choice: Annotated[list[Scalar], Field(min_length=1)] | None = None
-    uniform: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    log_uniform: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
-    log_integer: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None
-    when: dict[str, Scalar | list[Scalar]] = {}
-
-
-class _Arm(_Table):
-    name: Name
-    method: str
-    parameters: dict[str, Scalar] = {}
-    space: dict[str, _Dimension] = {}
-
-
-class _Asha(_Table):
-    grace_epochs: Count
-    reduction_factor: Annotated[int, Field(ge=2, le=LARGEST)] = 3
-
-
-class _Scheduler(_Table):
-    asha: _Asha
-
-
-class _Search(_Table):
-    sampler: Literal["grid", "random", "tpe"] = "tpe"
-    configurations_per_arm: Count
-    seed: Whole = 0
-    seeds: Seeds = [1000]
-    scheduler: _Scheduler | None = None
-
-
-class _Objective(_Table):
-    metric: str | None = None
-    at: Literal["each", "all"] | Annotated[list[BitsText], Field(min_length=1)] = "all"
-    goal: Literal["maximize", "minimize"] | None = None
-    combine: Literal["mean", "min"] = "mean"
-
-
-class _Confirm(_Table):
-    best_per_arm: Count = 1
-    seeds: Seeds
-
-
-class _Comparison(_Table):
-    arm: str
-    against: str
-    at: BitsText
-
-
-class _Resources(_Table):
-    cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    workers_per_trial: Count = 1
-    max_concurrent: Count | None = None
-
-
-class _Budget(_Table):
-    trial_minutes: Annotated[float, Field(gt=0, le=MINUTES_OF_A_YEAR)] | None = None
-    retries: Whole = 2
-
-
-class _File(_Table):
-    schema_version: Annotated[Literal[1], Field(alias="schema")]
-    name: Name
-    question: str
-    reproduces: str
-    expects: str
-    cost: str
-    task: _Task
-    arms: Annotated[list[_Arm], Field(min_length=1)]
-    objectives: Annotated[list[_Objective], Field(min_length=1, max_length=1)]
-    search: _Search | None = None
-    confirm: _Confirm | None = None
-    comparisons: list[_Comparison] = []
-    resources: _Resources = _Resources()
-    budget: _Budget = _Budget()
-
-
-_TABLES: dict[str, type[_Table]] = {
-    "": _File,
-    "task": _Task,
-    "start": _Start,
-    "arms": _Arm,
-    "search": _Search,
-    "scheduler": _Scheduler,
-    "asha": _Asha,
-    "objectives": _Objective,
-    "confirm": _Confirm,
-    "comparisons": _Comparison,
-    "resources": _Resources,
-    "budget": _Budget,
-}
 
 
 def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[str] = ()) -> Sweep:
@@ -189,7 +67,7 @@ def _load_toml(text: str) -> dict[str, Any]:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a sweep file, for editors."""
-    return _File.model_json_schema(by_alias=True)
+    return SweepFile.model_json_schema(by_alias=True)
 
 
 def _parse(
@@ -237,9 +115,9 @@ def _check_numbers(value: object, path: KeyPath) -> None:
         _check_numbers(one, (*path, name))
 
 
-def _validated(document: Mapping[str, Any]) -> _File:
+def _validated(document: Mapping[str, Any]) -> SweepFile:
     try:
-        return _File.model_validate(document)
+        return SweepFile.model_validate(document)
     except ValidationError as error:
         details = error.errors()
         unknown = [one for one in details if one["type"] == "extra_forbidden"]
@@ -266,7 +144,7 @@ def _message(errors: Sequence[Any], path: KeyPath) -> str:  # pydantic's ErrorDe
     """What is wrong with one key; several errors: none of the possible types fits."""
     error = errors[0]
     if error["type"] == "extra_forbidden":
-        known = _known_keys(path)
+        known = known_keys(path)
         return f"unknown key{nearest(str(path[-1]), known)}; known: {', '.join(known)}"
     if error["type"] == "missing":
         return "this key is required and missing"
@@ -274,19 +152,15 @@ def _message(errors: Sequence[Any], path: KeyPath) -> str:  # pydantic's ErrorDe
     if len(came) > 60:
         came = came[:57] + "..."
     expected = dict.fromkeys(
-        one["msg"].removeprefix("Input should be ").removeprefix("a valid ") for one in errors
+        "a table"
+        if one["type"] == "model_type"
+        else one["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+        for one in errors
     )
     return f"expected {' or '.join(expected)}, got {came}"
 
 
-def _known_keys(path: KeyPath) -> list[str]:
-    """What the table around an unknown key may hold."""
-    names = [part for part in path[:-1] if isinstance(part, str)]
-    table = _TABLES[names[-1] if names else ""] if "space" not in names else _Dimension
-    return [field.alias or name for name, field in table.model_fields.items()]
-
-
-def _at_home(file: _File, folder: Path) -> _File:
+def _at_home(file: SweepFile, folder: Path) -> SweepFile:
     """Paths in a sweep file are relative to its folder; from here on they are absolute."""
     task = file.task
     changes = {
@@ -297,8 +171,8 @@ def _at_home(file: _File, folder: Path) -> _File:
     return file.model_copy(update={"task": task.model_copy(update=changes)})
 
 
-def _sweep(file: _File, text: str, declarations: Declarations) -> Sweep:
-    search = file.search or _Search(configurations_per_arm=1)
+def _sweep(file: SweepFile, text: str, declarations: Declarations) -> Sweep:
+    search = file.search or SearchTable(configurations_per_arm=1)
     for index, arm in enumerate(file.arms):
         if arm.space and file.search is None:
             message = "a space is searched: add [search] with configurations_per_arm"
@@ -315,14 +189,14 @@ def _sweep(file: _File, text: str, declarations: Declarations) -> Sweep:
             _objective(one, index, declarations.metrics(file.task.trainer))
             for index, one in enumerate(file.objectives)
         ),
-        search=records.Search(
-            sampler=search.sampler,
-            configurations_per_arm=search.configurations_per_arm,
-            seed=search.seed,
-            seeds=_seeds(search.seeds, ("search", "seeds")),
-            scheduler=records.Asha(**search.scheduler.asha.model_dump())
-            if search.scheduler
-            else None,
+        search=_search(search),
+        constraints=tuple(
+            records.Constraint(
+                metric=one.metric,
+                at_most=one.at_most,
+                at=_distinct_bits(one.at, ("constraints", index, "at")) if one.at else None,
+            )
+            for index, one in enumerate(file.constraints)
         ),
         confirm=records.Confirm(
             best_per_arm=file.confirm.best_per_arm,
@@ -342,7 +216,32 @@ def _sweep(file: _File, text: str, declarations: Declarations) -> Sweep:
     )
 
 
-def _task(task: _Task) -> records.Task:
+def _search(search: SearchTable) -> records.Search:
+    given, tpe = search.sampler, records.Tpe()
+    if isinstance(given, SamplerTable):
+        tpe = records.Tpe(**given.tpe.model_dump())
+    return records.Search(
+        sampler="tpe" if isinstance(given, SamplerTable) else given,
+        tpe=tpe,
+        startup_configurations=search.startup_configurations,
+        configurations_per_arm=search.configurations_per_arm,
+        seed=search.seed,
+        seeds=_seeds(search.seeds, ("search", "seeds")),
+        scheduler=_scheduler(search.scheduler) if search.scheduler else None,
+        warm_start=tuple(dict.fromkeys(search.warm_start)),
+    )
+
+
+def _scheduler(table: SchedulerTable) -> records.Scheduler:
+    if (table.asha is None) == (table.median is None):
+        raise Problem(("search", "scheduler"), "expected exactly one of asha, median")
+    if table.asha is not None:
+        return records.Asha(**table.asha.model_dump())
+    assert table.median is not None  # one of two
+    return records.Median(**table.median.model_dump())
+
+
+def _task(task: TaskTable) -> records.Task:
     bits = _distinct_bits(task.bits, ("task", "bits"))
     options = {one.name for one in fields_of(Recipe)}
     fields = task.model_dump(exclude={"bits", "start", "convention", *options})
@@ -354,14 +253,20 @@ def _task(task: _Task) -> records.Task:
     )
 
 
-def _arm(arm: _Arm, index: int) -> Arm:
+def _arm(arm: ArmTable, index: int) -> Arm:
     space = {
         name: _dimension(one, ("arms", index, "space", name)) for name, one in arm.space.items()
     }
-    return Arm(name=arm.name, method=arm.method, parameters=arm.parameters, space=space)
+    return Arm(
+        name=arm.name,
+        method=arm.method,
+        parameters=arm.parameters,
+        space=space,
+        first=tuple(arm.first),
+    )
 
 
-def _dimension(dimension: _Dimension, path: KeyPath) -> Dimension:
+def _dimension(dimension: DimensionTable, path: KeyPath) -> Dimension:
     kinds = dimension.model_dump(exclude={"when"}, exclude_none=True)
     if len(kinds) != 1:
         known = "choice, uniform, log_uniform, integer, log_integer"
@@ -381,19 +286,25 @@ def _dimension(dimension: _Dimension, path: KeyPath) -> Dimension:
         raise Problem((*path, kind), str(error)) from error
 
 
-def _objective(objective: _Objective, index: int, metrics: Sequence[Metric]) -> records.Objective:
-    """Without a metric the trainer's first one; without a goal the one of the metric."""
+def _objective(
+    objective: ObjectiveTable, index: int, metrics: Sequence[Metric]
+) -> records.Objective:
+    """Without a metric the trainer's first one; without a goal the one of the metric.
+
+    A cost is no metric of a trainer: it is known before, and the smaller the better.
+    """
     at: Any = objective.at
     if isinstance(at, list):
         at = _distinct_bits(at, ("objectives", index, "at"))
-    by_name = {one.name: one for one in metrics}
-    metric = by_name.get(objective.metric or metrics[0].name)
-    if metric is None:
-        name, known = str(objective.metric), list(by_name)
+    goals: dict[str, Goal] = {one.name: one.goal for one in metrics}
+    goals |= dict.fromkeys(records.COST_METRICS, "minimize")
+    name = objective.metric or metrics[0].name
+    if name not in goals:
+        known = list(goals)
         message = f"the task's trainer has no metric {name!r}{nearest(name, known)}"
         raise Problem(("objectives", index, "metric"), f"{message}; it has: {', '.join(known)}")
     return records.Objective(
-        metric=metric.name, at=at, goal=objective.goal or metric.goal, combine=objective.combine
+        metric=name, at=at, goal=objective.goal or goals[name], combine=objective.combine
     )
 
 

@@ -1,7 +1,7 @@
 """A sweep: one question, asked of several arms. Plain records; `specfile` reads them from TOML."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from bitsweep.bits import Bits
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
@@ -9,9 +9,11 @@ from bitsweep.measurement import Goal
 from bitsweep.recipe import PLAIN, Recipe
 from bitsweep.space import Parameters, Space
 
-Sampler = Literal["grid", "random", "tpe"]
+Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc"]
 Stage = Literal["start", "search", "confirm"]
 Precision = Literal["fp32", "bf16"]
+CostMetric = Literal["size_bits", "bitops"]
+COST_METRICS: tuple[str, ...] = get_args(CostMetric)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +49,16 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One method, its fixed parameters and the space searched; an empty space skips search."""
+    """One method, its fixed parameters and the space searched; an empty space skips search.
+
+    first: points of the space that are tried before the sampler is asked.
+    """
 
     name: str
     method: str
     parameters: Parameters = field(default_factory=dict)
     space: Space = field(default_factory=dict)
+    first: tuple[Parameters, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +70,51 @@ class Asha:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Median:
+    """A trial whose best value so far lies below the median of the others' means is stopped.
+
+    Not before `grace_epochs`, and not before `min_trials` others reached the epoch.
+    """
+
+    grace_epochs: int
+    min_trials: int = 3
+
+
+Scheduler = Asha | Median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tpe:
+    """Options of Optuna's TPE; `grouped`: conditional parameters have models of their own."""
+
+    multivariate: bool = True
+    grouped: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How the arms' spaces are explored; `seeds` are the training seeds of the search."""
+    """How the arms' spaces are explored; `seeds` are the training seeds of the search.
+
+    startup_configurations: drawn at random before TPE and GP model anything. Optuna's own default
+    of 10 would leave a search of a dozen configurations random. warm_start: earlier sweeps whose
+    matching results the sampler is told.
+    """
 
     sampler: Sampler = "tpe"
+    tpe: Tpe = field(default_factory=Tpe)
+    startup_configurations: int = 4
     configurations_per_arm: int = 1
     seed: int = 0
     seeds: tuple[int, ...] = (1000,)
-    scheduler: Asha | None = None
+    scheduler: Scheduler | None = None
+    warm_start: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
-    """What the search optimises, on validation, always: a metric of the task's trainer.
+    """What the search optimises: measured on validation, always, or known before (a cost).
+
+    metric: one of the task's trainer, or a cost.
 
     `at`: bits whose mean is one value; "each": one study per bit-width; "all": one study over all
     bits of the task, combined by `combine`.
@@ -86,6 +124,24 @@ class Objective:
     at: tuple[Bits, ...] | Literal["each", "all"] = "all"
     goal: Goal = "maximize"
     combine: Literal["mean", "min"] = "mean"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A cost that no searched configuration may exceed at any of the bits.
+
+    `at` None: the bits that the objectives measure. Costs follow the task's convention.
+    """
+
+    metric: CostMetric
+    at_most: float
+    at: tuple[Bits, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """What names it in messages."""
+        where = "" if self.at is None else f" at {'+'.join(one.label for one in self.at)}"
+        return f"{self.metric} <= {self.at_most:g}{where}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +173,17 @@ class Resources:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """When a trial is given up."""
+    """When a trial, an arm or the sweep is given up.
+
+    arm_failures: so many failures in a row, the first ones included, stop an arm. max_failures:
+    so many in all stop the sweep. device_hours: no trial starts once so many are spent.
+    """
 
     trial_minutes: float | None = None
     retries: int = 2
+    arm_failures: int = 5
+    max_failures: int | None = None
+    device_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +199,7 @@ class Sweep:
     expects: str
     cost: str
     search: Search = field(default_factory=Search)
+    constraints: tuple[Constraint, ...] = ()
     confirm: Confirm | None = None
     comparisons: tuple[Comparison, ...] = ()
     resources: Resources = field(default_factory=Resources)
@@ -151,11 +215,19 @@ class Sweep:
         raise KeyError(name)
 
     @property
+    def judged(self) -> Objective:
+        """The first objective that is measured: what schedulers judge and progress shows."""
+        for one in self.objectives:
+            if one.metric not in COST_METRICS:
+                return one
+        raise ValueError("an objective is a metric that is measured")
+
+    @property
     def goal(self) -> Goal:
-        """The direction of the first objective."""
-        return self.objectives[0].goal
+        """The direction of the first objective that is measured."""
+        return self.judged.goal
 
     @property
     def metric(self) -> str:
-        """The metric of the first objective: what tables and figures show."""
-        return self.objectives[0].metric
+        """The metric of the first objective that is measured: what tables and figures show."""
+        return self.judged.metric

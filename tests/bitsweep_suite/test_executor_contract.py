@@ -379,9 +379,13 @@ def test_a_grid_smaller_than_the_budget_ends(runner: Runner) -> None:
 
 def test_a_sampler_that_repeats_itself_runs_nothing_twice(runner: Runner) -> None:
     arm = Arm(name="a", method="toy", space={"sharing": Choice(values=("off", "bitwise"))})
-    runner.run(toy_sweep(arm, search=Search(configurations_per_arm=6)))
+    sweep = toy_sweep(arm, search=Search(configurations_per_arm=6))
+    first, again = runner.run(sweep), runner.run(sweep)
+    searched = "SELECT COUNT(DISTINCT trial_id) FROM memberships WHERE stage = 'search'"
 
-    assert runner.ask("SELECT COUNT(*) FROM configurations") == [(2,)]
+    assert first.trials_run == first.trials_total and again.trials_run == 0
+    assert runner.ask("SELECT COUNT(*) FROM configurations") == [(6,)]
+    assert runner.ask(searched) == [(4,)]
     assert_recorded_once(runner)
 
 

@@ -503,7 +503,7 @@ MISTAKES: dict[str, tuple[str, str, str, str, str]] = {
         'sampler = "best"',
         "best",
         "search.sampler",
-        "expected 'grid', 'random' or 'tpe', got 'best'",
+        "'cmaes', 'nsga2', 'nsga3' or 'qmc' or a table, got 'best'",
     ),
     "a negative seed": (
         "seeds = [1000]",

@@ -19,12 +19,14 @@ from bitsweep.execution.studies import (
     trials_per_configuration,
 )
 from bitsweep.measurement import Evaluation
-from bitsweep.plan import Plan, configuration_digest
+from bitsweep.plan import Plan
 from bitsweep.space import Parameters
-from bitsweep.sweep import Objective, Stage
+from bitsweep.sweep import Stage
 from bitsweep.trial import Failed, Finished, Interrupted, Outcome, Pruned
 
 SIBLING_PRUNED = "a sibling was pruned"
+# So many proposals in a row that a constraint refuses end a study: there may be nothing to find.
+REFUSED_IN_A_ROW = 50
 
 
 class Conductor:
@@ -96,7 +98,7 @@ class Conductor:
         except Conflict as error:
             self.ended(trial_id, Failed(reason=str(error)))
             return False
-        entry.note(evaluation, self._objective.metric)
+        self._ledger.note(entry, evaluation)
         self._say("")
         if self._is_unwanted(entry):
             self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason=SIBLING_PRUNED))
@@ -154,10 +156,6 @@ class Conductor:
 
     # The plan of the run.
 
-    @property
-    def _objective(self) -> Objective:
-        return self._sweep.objectives[0]
-
     def _enqueue_starts(self) -> None:
         """The starts of the search seeds first, then those of the confirm seeds."""
         confirm = self._sweep.confirm.seeds if self._sweep.confirm else ()
@@ -171,12 +169,15 @@ class Conductor:
         return self._sweep.confirm is None or any(arm.space for arm in self._sweep.arms)
 
     def _enqueue_known(self) -> None:
-        """Configurations that an earlier life of this sweep proposed."""
+        """What an earlier life of this sweep proposed, repetitions included."""
         for study in self._studies:
             if study.search is None:
                 continue
             for proposal in self._recorder.proposals(study.arm_id, study.label):
-                self._add(study, proposal.id, proposal.parameters, stage="search")
+                configuration = study.known(proposal.parameters) or self._add(
+                    study, proposal.id, proposal.parameters, stage="search"
+                )
+                study.propose(configuration)
 
     def _enqueue_fixed(self) -> None:
         """Arms without a space go straight to the last stage."""
@@ -190,17 +191,20 @@ class Conductor:
     def _add(
         self, study: Study, id_: int, parameters: Parameters, *, stage: Stage
     ) -> Configuration:
+        excess = study.criteria.excess(parameters) if study.search else {}
+        is_refused = any(value > 0 for value in excess.values())
         entries = [
             self._ledger.enter(
                 trial, stage=stage, arm=study.arm.name, study=study, configuration=id_
             )
             for trial in stage_trials(self._plan, study, parameters, stage)
+            if not is_refused
         ]
-        configuration = Configuration(id=id_, parameters=parameters, entries=tuple(entries))
+        configuration = Configuration(
+            id=id_, parameters=parameters, entries=tuple(entries), excess=excess
+        )
         for entry in entries:
             self._users.setdefault(entry.trial.id, []).append((study, configuration))
-        if stage == "search":
-            study.configurations.append(configuration)
         return configuration
 
     # What follows from what.
@@ -239,11 +243,11 @@ class Conductor:
 
     def _propose(self) -> bool:
         """Ask a search for a configuration or confirm a finished study; False if neither can."""
-        waiting = [study for study in self._studies if study.asks_left > 0]
+        waiting = [study for study in self._studies if study.asks_left > 0 and not study.stopped]
         for study in sorted(waiting, key=lambda one: -one.asks_left):
-            study.asks_left -= 1
             assert study.search is not None  # only searches have asks left
-            parameters = study.search.ask()
+            is_hopeless = study.refused_in_a_row >= REFUSED_IN_A_ROW
+            parameters = None if is_hopeless else study.search.ask()
             if parameters is None:
                 study.asks_left = 0
                 continue
@@ -253,14 +257,14 @@ class Conductor:
 
     def _accept(self, study: Study, parameters: Parameters) -> None:
         """Enter a proposal; one that repeats a known configuration is answered from it."""
-        name = configuration_digest(parameters)
-        for one in study.configurations:
-            if configuration_digest(one.parameters) == name:
-                if one.is_told and study.search is not None:
-                    study.search.tell(one.verdict(self._objective, study.at))
-                return
-        number = self._recorder.add_configuration(study.arm_id, study.label, parameters)
-        self._settle_configuration(study, self._add(study, number, parameters, stage="search"))
+        known = study.known(parameters)
+        number = self._recorder.add_configuration(
+            study.arm_id, study.label, parameters, is_repeat=known is not None
+        )
+        configuration = known or self._add(study, number, parameters, stage="search")
+        configuration.open_asks += 1
+        study.propose(configuration)
+        self._settle_configuration(study, configuration)
 
     def _can_confirm(self) -> bool:
         if self._sweep.confirm is None:
@@ -273,14 +277,19 @@ class Conductor:
             if confirm is None or study.is_confirmed or not study.is_searched:
                 continue
             study.is_confirmed = True
-            for best in study.best(self._objective, confirm.best_per_arm):
+            for best in study.best(confirm.best_per_arm):
                 self._add(study, best.id, best.parameters, stage="confirm")
             return True
         return False
 
     def _settle_all(self) -> None:
+        """Rebuild each search from what is known, in the order in which it was proposed."""
         for study in self._studies:
-            for configuration in list(study.configurations):
+            for configuration in study.asked:
+                if study.search is not None:
+                    is_open = not configuration.is_over
+                    study.search.recall(configuration.parameters, is_open=is_open)
+                    configuration.open_asks += 1
                 self._settle_configuration(study, configuration)
 
     def _catch_up(self) -> None:
@@ -290,22 +299,18 @@ class Conductor:
 
     def _settle(self, trial_id: str) -> None:
         for study, configuration in self._users.get(trial_id, []):
-            if configuration in study.configurations:
+            if study.known(configuration.parameters) is configuration:
                 self._settle_configuration(study, configuration)
 
     def _settle_configuration(self, study: Study, configuration: Configuration) -> None:
         """Drop the siblings of a trial that did not finish; tell the sampler when all are over."""
-        if configuration.is_told:
-            return
         if any(is_lost(entry.outcome) for entry in configuration.entries):
             for entry in configuration.entries:
                 if entry.trial.id in self._queue and not self._is_wanted_elsewhere(entry):
                     self._queue.remove(entry.trial.id)
                     self._drop(entry, configuration)
         if configuration.is_over:
-            configuration.is_told = True
-            if study.search is not None:
-                study.search.tell(configuration.verdict(self._objective, study.at))
+            study.tell(configuration)
 
     def _drop(self, entry: Entry, configuration: Configuration) -> None:
         """End a sibling that never started."""
@@ -334,7 +339,7 @@ class Conductor:
         return progress_of(
             list(self._entries.values()),
             self._studies,
-            objective=self._objective,
+            judged=self._sweep.judged,
             planned=self.planned(),
             measurements=self._measurements,
             event=event,
@@ -342,7 +347,7 @@ class Conductor:
 
     def describe(self, entry: Entry) -> str:
         """One line for people: arm, bits, seed, stage, id, and what came of it."""
-        return describe(entry, self._objective.metric)
+        return describe(entry, self._sweep.judged.metric)
 
 
 def _word(outcome: Outcome) -> str:

@@ -1,15 +1,17 @@
 """The trials of a run: each is entered once, and what the store knows of it is taken over."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from bitsweep.execution.base import Folders
 from bitsweep.execution.pruning import Pruner
 from bitsweep.execution.recorder import Recorder
-from bitsweep.execution.roster import Entry, Study
+from bitsweep.execution.roster import Entry, Study, values_at
+from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
 from bitsweep.store.reader import Score
-from bitsweep.sweep import Stage
+from bitsweep.sweep import COST_METRICS, Stage, Sweep
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Pruned, Trial
 
 SIBLING_FAILED = "a sibling failed"
@@ -30,7 +32,8 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.queue: deque[str] = deque()
         self._plan = plan
-        self._metric = plan.sweep.objectives[0].metric
+        self._judged = plan.sweep.judged.metric
+        self._metrics = measured_metrics(plan.sweep)
         self._recorder = recorder
         self._pruner = pruner
         self._folders = folders
@@ -56,7 +59,12 @@ class Ledger:
         )
         if trial.id in self.entries:
             return self.entries[trial.id]
-        entry = Entry(trial=trial, stage=stage, group=(arm, trial.bits_label, trial.seed))
+        entry = Entry(
+            trial=trial,
+            stage=stage,
+            group=(arm, trial.bits_label, trial.seed),
+            judged_labels=study.criteria.judged_labels if study else frozenset(),
+        )
         self.entries[trial.id] = entry
         self.take_over(entry)
         if not entry.is_over:
@@ -81,13 +89,17 @@ class Ledger:
         entry.outcome = ended.outcome
         entry.is_reused = True
         scores = self._recorder.scores(entry.trial.id)
-        entry.note_scores(scores, self._metric)
+        entry.note_scores(scores, self._metrics)
         if entry.stage == "search":
             self._replay(entry, scores)
 
     def goes_on(self, entry: Entry) -> bool:
         """What the scheduler says of a trial of the search at its newest epoch."""
-        return self._judge(entry, entry.epoch, entry.validation)
+        return self._judge(entry, entry.epoch, entry.validation.get(self._judged, {}))
+
+    def note(self, entry: Entry, evaluation: Evaluation) -> None:
+        """Keep what an evaluation says on validation."""
+        entry.note(evaluation, self._metrics)
 
     def _has_checkpoint(self, entry: Entry, outcome: Finished) -> bool:
         """A start whose checkpoint is gone from this machine must be trained again."""
@@ -99,12 +111,18 @@ class Ledger:
     def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
         """Let the scheduler know what a known trial showed at each epoch."""
         for epoch in sorted({score.epoch for score in scores}):
-            at_epoch = [one for one in scores if one.epoch == epoch]
-            values = {one.allocation: one.metric(self._metric) for one in at_epoch}
-            self._judge(entry, epoch, values)
+            values = values_at(scores, epoch, [self._judged])
+            self._judge(entry, epoch, values[self._judged])
 
-    def _judge(self, entry: Entry, epoch: int, validation: dict[str, float]) -> bool:
-        if not validation:
+    def _judge(self, entry: Entry, epoch: int, validation: Mapping[str, float]) -> bool:
+        """The scheduler sees the mean over the bits that the judged objective is taken at."""
+        values = [value for label, value in validation.items() if label in entry.judged_labels]
+        if not values:
             return True
-        value = sum(validation.values()) / len(validation)
-        return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=value)
+        return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=fmean(values))
+
+
+def measured_metrics(sweep: Sweep) -> tuple[str, ...]:
+    """The metrics of the objectives that trials measure, each once."""
+    names = [one.metric for one in sweep.objectives if one.metric not in COST_METRICS]
+    return tuple(dict.fromkeys(names))

@@ -29,7 +29,7 @@ def progress_of(
     entries: Sequence[Entry],
     studies: Iterable[Study],
     *,
-    objective: Objective,
+    judged: Objective,
     planned: int,
     measurements: int,
     event: str,
@@ -43,21 +43,20 @@ def progress_of(
         failed=sum(isinstance(one.outcome, Failed | Diverged) for one in entries),
         pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
         measurements=measurements,
-        best=_best(studies, objective),
+        best=_best(studies, judged),
         event=event,
-        goal=objective.goal,
+        goal=judged.goal,
     )
 
 
-def _best(studies: Iterable[Study], objective: Objective) -> tuple[tuple[str, float], ...]:
+def _best(studies: Iterable[Study], judged: Objective) -> tuple[tuple[str, float], ...]:
     """The best validation value of each searched arm."""
     found: dict[str, float] = {}
-    choose = max if objective.goal == "maximize" else min
+    choose = max if judged.goal == "maximize" else min
     for study in studies:
-        for best in study.best(objective, 1):
-            value = best.value(objective, study.at)
-            if value is not None:
-                found[study.arm.name] = choose(value, found.get(study.arm.name, value))
+        for values, _ in study.completed():
+            value = study.criteria.judged_value(values)
+            found[study.arm.name] = choose(value, found.get(study.arm.name, value))
     return tuple(found.items())
 
 
@@ -67,7 +66,8 @@ def describe(entry: Entry, metric: str) -> str:
     text = f"{arm} {bits} seed {seed} ({entry.stage}, {entry.trial.short_id})"
     if isinstance(entry.outcome, Failed | Diverged):
         return f"{text}: {entry.outcome.reason}"
-    if not entry.validation or entry.outcome is None:
+    values = entry.validation.get(metric, {})
+    if not values or entry.outcome is None:
         return text
-    shown = ", ".join(f"{label} {value:.4g}" for label, value in entry.validation.items())
+    shown = ", ".join(f"{label} {value:.4g}" for label, value in values.items())
     return f"{text}: validation {metric} {shown}"

@@ -46,9 +46,11 @@ class Recorder:
         """The id of a current arm."""
         return self._arm_ids[name]
 
-    def add_configuration(self, arm_id: int, study: str, parameters: Parameters) -> int:
+    def add_configuration(
+        self, arm_id: int, study: str, parameters: Parameters, *, is_repeat: bool = False
+    ) -> int:
         """Write a proposal; return its id."""
-        return self._writer.add_configuration(arm_id, study, parameters)
+        return self._writer.add_configuration(arm_id, study, parameters, is_repeat=is_repeat)
 
     def add_trial(
         self,

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from bitsweep.bits import Bits
+from bitsweep.execution.criteria import Criteria, Validation
 from bitsweep.measurement import Evaluation
-from bitsweep.search.base import Search, Told
-from bitsweep.space import Value
+from bitsweep.plan import configuration_digest
+from bitsweep.search.base import Search, Told, Verdict
+from bitsweep.search.pareto import winners
+from bitsweep.space import Parameters, Value
 from bitsweep.store.reader import Score
-from bitsweep.sweep import Arm, Objective, Stage
+from bitsweep.sweep import Arm, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, Trial
 
 
@@ -24,102 +26,163 @@ class Entry:
     is_running: bool = False
     is_reused: bool = False
     epoch: int = 0
-    validation: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    judged_labels: frozenset[str] = frozenset()
 
     @property
     def is_over(self) -> bool:
         """Nothing more will come of it."""
         return self.outcome is not None
 
-    def note(self, evaluation: Evaluation, metric: str) -> None:
-        """Keep the newest validation value of each allocation."""
-        values = {
-            one.allocation.label: one.metric(metric)
-            for one in evaluation.measurements
-            if one.split == "validation"
-        }
-        self.note_values(evaluation.epoch, values)
+    def note(self, evaluation: Evaluation, metrics: Sequence[str]) -> None:
+        """Keep the newest validation values: by metric, then by allocation."""
+        on_validation = [one for one in evaluation.measurements if one.split == "validation"]
+        self.note_values(
+            evaluation.epoch,
+            {
+                name: {one.allocation.label: one.metric(name) for one in on_validation}
+                for name in metrics
+            },
+        )
 
-    def note_scores(self, scores: Sequence[Score], metric: str) -> None:
+    def note_scores(self, scores: Sequence[Score], metrics: Sequence[str]) -> None:
         """The same, from the store."""
         newest = max((score.epoch for score in scores), default=0)
-        values = {
-            score.allocation: score.metric(metric) for score in scores if score.epoch == newest
-        }
-        self.note_values(newest, values)
+        self.note_values(newest, values_at(scores, newest, metrics))
 
-    def note_values(self, epoch: int, values: Mapping[str, float]) -> None:
+    def note_values(self, epoch: int, values: Validation) -> None:
         """Values of an epoch, unless a later one stands."""
-        if values and epoch >= self.epoch:
+        if any(values.values()) and epoch >= self.epoch:
             self.epoch = epoch
-            self.validation = dict(values)
+            self.validation = {name: dict(by_label) for name, by_label in values.items()}
+
+
+def values_at(
+    scores: Sequence[Score], epoch: int, metrics: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The validation values of one epoch."""
+    return {
+        name: {one.allocation: one.metric(name) for one in scores if one.epoch == epoch}
+        for name in metrics
+    }
 
 
 @dataclass(slots=True, kw_only=True)
 class Configuration:
-    """A proposal with its trials in one stage; over when all of them are."""
+    """A proposal with its trials in one stage; over when all of them are.
+
+    excess: by how much it breaks each constraint; one that breaks any is refused and has no
+    trials. open_asks: how often it was proposed without the sampler having been told; told: what
+    came of it.
+    """
 
     id: int
     parameters: Mapping[str, Value]
     entries: tuple[Entry, ...]
-    is_told: bool = False
+    excess: Mapping[str, float] = field(default_factory=dict)
+    open_asks: int = 0
+    told: Told | None = None
 
     @property
     def is_over(self) -> bool:
         """All trials have ended."""
         return all(entry.is_over for entry in self.entries)
 
-    def verdict(self, objective: Objective, at: Sequence[Bits]) -> Told:
-        """What the sampler is told: complete only if every trial finished."""
-        value = self.value(objective, at)
-        outcomes = [entry.outcome for entry in self.entries]
-        if all(isinstance(one, Finished) for one in outcomes) and value is not None:
-            return Told(parameters=self.parameters, verdict="complete", value=value)
-        if any(isinstance(one, Pruned) for one in outcomes):
-            return Told(parameters=self.parameters, verdict="pruned", value=value)
-        return Told(parameters=self.parameters, verdict="failed", value=None)
+    @property
+    def is_refused(self) -> bool:
+        """It breaks a constraint."""
+        return any(value > 0 for value in self.excess.values())
 
-    def value(self, objective: Objective, at: Sequence[Bits]) -> float | None:
-        """The objective on validation: combined over bits per seed, then the mean over seeds."""
-        by_seed: dict[int, list[float]] = {}
-        labels = {one.label for one in at}
+    def verdict(self, criteria: Criteria) -> Told:
+        """What the sampler is told: complete only if every trial finished."""
+        values = self.values(criteria)
+        outcomes = [entry.outcome for entry in self.entries]
+        verdict: Verdict = "failed"
+        if self.is_refused:
+            verdict, values = "refused", ()
+        elif values and all(isinstance(one, Finished) for one in outcomes):
+            verdict = "complete"
+        elif any(isinstance(one, Pruned) for one in outcomes):
+            verdict = "pruned"
+        else:
+            values = ()
+        return Told(parameters=self.parameters, verdict=verdict, values=values, excess=self.excess)
+
+    def values(self, criteria: Criteria) -> tuple[float, ...]:
+        """The objectives so far; () where one has nothing to go by."""
+        by_seed: dict[int, list[Validation]] = {}
         for entry in self.entries:
-            values = [v for label, v in entry.validation.items() if label in labels]
-            by_seed.setdefault(entry.trial.seed, []).extend(values)
-        combine = min if objective.combine == "min" else fmean
-        combined = [combine(values) for values in by_seed.values() if values]
-        return fmean(combined) if combined else None
+            by_seed.setdefault(entry.trial.seed, []).append(entry.validation)
+        return criteria.values(self.parameters, by_seed)
 
 
 @dataclass(slots=True, kw_only=True)
 class Study:
-    """The search of one arm for one set of bits."""
+    """The search of one arm for one set of bits.
+
+    asked: every proposal in its order; one that was repeated stands there again. refused_in_a_row:
+    proposals that a constraint refused since the last that it did not.
+    """
 
     arm: Arm
     arm_id: int
     label: str
     at: tuple[Bits, ...]
+    criteria: Criteria
     search: Search | None
     asks_left: int
-    configurations: list[Configuration] = field(default_factory=list)
+    asked: list[Configuration] = field(default_factory=list)
+    refused_in_a_row: int = 0
     is_confirmed: bool = False
+    stopped: str = ""
+    _by_digest: dict[str, Configuration] = field(default_factory=dict)
+
+    @property
+    def configurations(self) -> list[Configuration]:
+        """The proposals, each once."""
+        return list(self._by_digest.values())
 
     @property
     def is_searched(self) -> bool:
         """Nothing is left to propose and every proposal has ended."""
-        return self.asks_left <= 0 and all(one.is_told for one in self.configurations)
+        if self.stopped:
+            return True
+        return self.asks_left <= 0 and all(one.told for one in self._by_digest.values())
 
-    def best(self, objective: Objective, count: int) -> list[Configuration]:
-        """The best completed configurations on validation, the earliest first among equals."""
-        ranked = [
-            (told.value, -index, one)
-            for index, one in enumerate(self.configurations)
-            if (told := one.verdict(objective, self.at)).verdict == "complete"
-            and told.value is not None
+    def known(self, parameters: Parameters) -> Configuration | None:
+        """The configuration of these parameters, if it was proposed before."""
+        return self._by_digest.get(configuration_digest(parameters))
+
+    def propose(self, configuration: Configuration) -> None:
+        """Enter a proposal, new or repeated."""
+        self._by_digest.setdefault(configuration_digest(configuration.parameters), configuration)
+        self.asked.append(configuration)
+        if configuration.is_refused:
+            self.refused_in_a_row += 1
+        else:
+            self.refused_in_a_row = 0
+            self.asks_left -= 1
+
+    def tell(self, configuration: Configuration) -> None:
+        """Give the sampler the result, as often as it proposed the configuration."""
+        told = configuration.told = configuration.verdict(self.criteria)
+        while self.search is not None and configuration.open_asks:
+            configuration.open_asks -= 1
+            self.search.tell(told)
+
+    def completed(self) -> list[tuple[tuple[float, ...], Configuration]]:
+        """The values of every configuration that may win, in the order of proposal."""
+        return [
+            (one.told.values, one)
+            for one in self._by_digest.values()
+            if one.told is not None and one.told.verdict == "complete"
         ]
-        sign = 1 if objective.goal == "maximize" else -1
-        ranked.sort(key=lambda item: (sign * item[0], item[1]), reverse=True)
-        return [one for _, _, one in ranked[:count]]
+
+    def best(self, count: int) -> list[Configuration]:
+        """The winners on validation: the best, or with several objectives the Pareto front."""
+        found = self.completed()
+        values = [value for value, _ in found]
+        return [found[index][1] for index in winners(values, self.criteria.goals, at_most=count)]
 
 
 def is_lost(outcome: Outcome | None) -> bool:

@@ -1,6 +1,7 @@
 """The studies of a sweep and the trials of their configurations in each stage."""
 
 from bitsweep.bits import Bits
+from bitsweep.execution.criteria import make_criteria
 from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.roster import Study
 from bitsweep.plan import Plan, studies
@@ -20,27 +21,33 @@ def make_studies(plan: Plan, recorder: Recorder) -> list[Study]:
         if not arm.space:
             made.append(_study(plan, recorder, arm, label=FIXED, at=measured))
             continue
-        for label, at in studies(plan.sweep.objectives[0], measured).items():
+        for label, at in studies(plan.sweep.objectives, measured).items():
             made.append(_study(plan, recorder, arm, label=label, at=at))
     return made
 
 
 def _study(plan: Plan, recorder: Recorder, arm: Arm, *, label: str, at: tuple[Bits, ...]) -> Study:
     arm_id = recorder.arm_id(arm.name)
-    if not arm.space:
-        return Study(arm=arm, arm_id=arm_id, label=label, at=at, search=None, asks_left=0)
-    wanted = plan.sweep.search
-    known = len(recorder.proposals(arm_id, label))
-    search = make_search(
-        wanted.sampler,
-        arm.space,
-        goal=plan.sweep.goal,
-        seed=wanted.seed,
-        known=known,
-        fixed=arm.parameters,
+    criteria = make_criteria(plan, arm, at)
+    search, asks_left = None, 0
+    if arm.space:
+        search = make_search(
+            plan.sweep.search,
+            arm.space,
+            goals=criteria.goals,
+            fixed=arm.parameters,
+            first=arm.first,
+        )
+        asks_left = plan.sweep.search.configurations_per_arm
+    return Study(
+        arm=arm,
+        arm_id=arm_id,
+        label=label,
+        at=at,
+        criteria=criteria,
+        search=search,
+        asks_left=asks_left,
     )
-    left = wanted.configurations_per_arm - known
-    return Study(arm=arm, arm_id=arm_id, label=label, at=at, search=search, asks_left=left)
 
 
 def stage_trials(plan: Plan, study: Study, parameters: Parameters, stage: Stage) -> list[Trial]:

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping
 
 from bitsweep.search.base import Told
-from bitsweep.space import Choice, Space, Value, is_active
+from bitsweep.space import Choice, Parameters, Space, Value, is_active
+from bitsweep.trial import canonical_json
 
 
 class GridSearch:
-    """The points that have not been told; raises ValueError for a dimension that is a range."""
+    """The points that are not known; raises ValueError for a dimension that is a range."""
 
     def __init__(self, space: Space, *, fixed: Mapping[str, Value]) -> None:
         for name, dimension in space.items():
@@ -15,19 +16,22 @@ class GridSearch:
                 raise ValueError(f"{name}: a grid needs choices, not a range")
         self._points = _points(space, dict(fixed), list(space))
         self._fixed = set(fixed)
-        self._told: list[dict[str, Value]] = []
+        self._known: set[str] = set()
 
     def ask(self) -> dict[str, Value] | None:
-        """The next point that was not told, or None after the last."""
+        """The next point that is not known, or None after the last."""
         for point in self._points:
             proposal = {name: value for name, value in point.items() if name not in self._fixed}
-            if proposal not in self._told:
+            if canonical_json(proposal) not in self._known:
                 return proposal
         return None
 
-    def tell(self, told: Told, /) -> None:
+    def recall(self, parameters: Parameters, /, *, is_open: bool = False) -> None:
         """Strike a point off."""
-        self._told.append(dict(told.parameters))
+        self._known.add(canonical_json(dict(parameters)))
+
+    def tell(self, told: Told, /) -> None:
+        """A grid learns nothing from results."""
 
 
 def _points(

@@ -80,9 +80,9 @@ configurations = Table(
     Column("study", String(200), nullable=False, comment="bits its objective is taken at"),
     Column("number", Integer, nullable=False, comment="order of proposal in its study"),
     Column("parameters", JSON, nullable=False, comment="as proposed"),
-    Column("digest", String(64), nullable=False),
+    Column("digest", String(64), nullable=False, comment="of the parameters, if not a repetition"),
     UniqueConstraint("arm_id", "study", "digest"),
-    comment="what a sampler proposed; its trials are in memberships",
+    comment="what a sampler proposed, repetitions included; its trials are in memberships",
 )
 models = Table(
     "models",

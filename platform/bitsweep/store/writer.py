@@ -144,13 +144,19 @@ class Writer:
         )
         return connection.execute(query).first() is not None
 
-    def add_configuration(self, arm_id: int, study: str, parameters: Parameters) -> int:
-        """Write a proposal under the next number of its study; return its id."""
+    def add_configuration(
+        self, arm_id: int, study: str, parameters: Parameters, *, is_repeat: bool = False
+    ) -> int:
+        """Write a proposal under the next number of its study; return its id.
+
+        A sampler's repetition is a row of its own, so that a rebuilt search knows of it.
+        """
         table = schema.configurations
-        name = digest(dict(parameters))
         found = (table.c.arm_id == arm_id) & (table.c.study == study)
         with self._engine.begin() as connection:
             number = connection.execute(select(func.count()).where(found)).scalar_one()
+            content = dict(parameters)
+            name = digest(["repeat", number, content] if is_repeat else content)
             row = {
                 "arm_id": arm_id,
                 "study": study,

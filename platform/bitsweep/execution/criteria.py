@@ -1,0 +1,108 @@
+"""What a study judges its configurations by: objectives, and constraints on costs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from bitsweep.bits import Bits
+from bitsweep.measurement import Goal
+from bitsweep.plan import Plan, bits_of
+from bitsweep.space import Parameters
+from bitsweep.sweep import COST_METRICS, Arm, Constraint, Objective
+
+# The validation values of a trial: by metric, then by allocation.
+Validation = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """Objectives and constraints, each with its bits; `cost` is arithmetic on parameters."""
+
+    objectives: tuple[tuple[Objective, tuple[Bits, ...]], ...]
+    constraints: tuple[tuple[Constraint, tuple[Bits, ...]], ...]
+    cost: Callable[[Parameters, Bits], Mapping[str, float]]
+    judged: Objective
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """The direction of each objective."""
+        return tuple(objective.goal for objective, _ in self.objectives)
+
+    @property
+    def judged_labels(self) -> frozenset[str]:
+        """The allocations whose mean the scheduler judges."""
+        bits = next(at for objective, at in self.objectives if objective is self.judged)
+        return frozenset(one.label for one in bits)
+
+    def excess(self, parameters: Parameters) -> dict[str, float]:
+        """By which part of its limit each constraint is exceeded at worst; 0 or less: not."""
+        return {
+            constraint.label: max(
+                self.cost(parameters, one)[constraint.metric] / constraint.at_most - 1
+                for one in at
+            )
+            for constraint, at in self.constraints
+        }
+
+    def values(
+        self, parameters: Parameters, by_seed: Mapping[int, Sequence[Validation]]
+    ) -> tuple[float, ...]:
+        """One value per objective; () where one has nothing to go by.
+
+        Measured ones are combined over bits per seed, then averaged over seeds.
+        """
+        found = []
+        for objective, at in self.objectives:
+            if objective.metric in COST_METRICS:
+                costs = [self.cost(parameters, one)[objective.metric] for one in at]
+                found.append(_combine(objective, costs))
+                continue
+            labels = {one.label for one in at}
+            combined = [
+                _combine(objective, values)
+                for seen in by_seed.values()
+                if (values := _values(seen, objective.metric, labels))
+            ]
+            if not combined:
+                return ()
+            found.append(fmean(combined))
+        return tuple(found)
+
+    def judged_value(self, values: Sequence[float]) -> float:
+        """The value of the objective that is judged, among those of all."""
+        names = [objective for objective, _ in self.objectives]
+        return values[names.index(self.judged)]
+
+
+def make_criteria(plan: Plan, arm: Arm, at: Sequence[Bits]) -> Criteria:
+    """The criteria of one study of an arm."""
+    measured = plan.measured_bits(arm, arm.parameters)
+    convention = plan.sweep.task.convention
+
+    def cost(parameters: Parameters, bits: Bits) -> Mapping[str, float]:
+        operations, size = plan.cost(arm, parameters, bits, convention)
+        return {"bitops": operations, "size_bits": float(size)}
+
+    return Criteria(
+        objectives=tuple(
+            (one, bits_of(one.at, study=at, measured=measured)) for one in plan.sweep.objectives
+        ),
+        constraints=tuple(
+            (one, bits_of(one.at, study=at, measured=measured)) for one in plan.sweep.constraints
+        ),
+        cost=cost,
+        judged=plan.sweep.judged,
+    )
+
+
+def _combine(objective: Objective, values: Sequence[float]) -> float:
+    return min(values) if objective.combine == "min" else fmean(values)
+
+
+def _values(seen: Sequence[Validation], metric: str, labels: set[str]) -> list[float]:
+    return [
+        value
+        for validation in seen
+        for label, value in validation.get(metric, {}).items()
+        if label in labels
+    ]
