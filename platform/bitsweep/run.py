@@ -40,7 +40,11 @@ class RunOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What a run did. `failures` holds one line per trial that failed or diverged."""
+    """What a run did. `failures` holds one line per trial that failed or diverged.
+
+    notes: what was learned from other sweeps, and what was stopped and why. is_stopped: a breaker
+    or a budget kept something from running.
+    """
 
     sweep: str
     trials_total: int
@@ -53,6 +57,8 @@ class RunReport:
     is_interrupted: bool
     failures: tuple[str, ...]
     mirror_lag: str | None
+    notes: tuple[str, ...] = ()
+    is_stopped: bool = False
 
 
 def run_sweep(
@@ -187,4 +193,6 @@ def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunRep
         is_interrupted=is_interrupted,
         failures=tuple(conductor.describe(one) for one in failed),
         mirror_lag=None,
+        notes=conductor.notes,
+        is_stopped=conductor.is_stopped,
     )

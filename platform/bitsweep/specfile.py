@@ -4,9 +4,11 @@ Every mistake becomes one `InputError` line that names the file, the line, the k
 expected and the nearest valid name.
 """
 
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,28 @@ def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[st
     for override in overrides:
         _override(document, override)
     return _parse(document, text, path=path, declarations=declarations)
+
+
+def stored_document(text: str, command: str) -> dict[str, Any]:
+    """The document of a sweep as it was run: its text with what the command's --set replaced.
+
+    Raises ValueError for a text that is no TOML, which only other programs store.
+    """
+    document = _load_toml(text)
+    words = shlex.split(command)
+    for option, override in pairwise(words):
+        if option == "--set":
+            _override(document, override)
+    return document
+
+
+def stored_sweep(name: str, text: str, command: str, declarations: Declarations) -> Sweep:
+    """The sweep that a store holds; raise InputError where it can no longer be read."""
+    try:
+        document = stored_document(text, command)
+    except ValueError as error:
+        raise InputError(f"{name}: its stored text is not valid TOML: {error}") from error
+    return _parse(document, text, path=Path(name), declarations=declarations)
 
 
 def _load_toml(text: str) -> dict[str, Any]:

@@ -223,6 +223,12 @@ class Sweep:
         raise ValueError("an objective is a metric that is measured")
 
     @property
+    def measured_metrics(self) -> tuple[str, ...]:
+        """The metrics of the objectives that trials measure, each once."""
+        names = [one.metric for one in self.objectives if one.metric not in COST_METRICS]
+        return tuple(dict.fromkeys(names))
+
+    @property
     def goal(self) -> Goal:
         """The direction of the first objective that is measured."""
         return self.judged.goal

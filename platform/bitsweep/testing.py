@@ -2,15 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from bitsweep.bits import Allocation
+from bitsweep.bits import Allocation, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation, Measurement
-from bitsweep.space import Parameter
+from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import (
     DataDeclaration,
     Declarations,
@@ -72,10 +72,10 @@ def _measure(trial: Trial, index: int, split: str, epoch: int) -> Measurement:
     bits = trial.bits[index]
     distance = abs(float(trial.parameters.get("x", 0.5)) - 0.5)
     noise = int(sha256(f"{trial.id}{split}{epoch}".encode()).hexdigest()[:4], 16) % 10
-    correct = round(700 + 20 * min(bits.weight, 8) + 10 * epoch - 400 * distance) + noise
-    layers = tuple(
-        LayerBits(weight=bits.weight, activation=bits.activation) for _ in toy_layers((1, 8, 8), 2)
-    )
+    branches = int(trial.parameters.get("branches", 1))
+    gain = 20 * min(bits.weight, 8) + 10 * epoch + 15 * (branches - 1)
+    correct = round(700 + gain - 400 * distance) + noise
+    layers = _toy_bits(toy_layers((1, 8, 8), 2), bits, trial.parameters, trial.bits)
     return Measurement(
         split="test" if split == "test" else "validation",
         allocation=Allocation.uniform(bits),
@@ -96,7 +96,10 @@ def toy_layers(shape: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
 
 
 def toy_declarations() -> Declarations:
-    """A method per width (`toy`), one for all widths (`toy_all`), and a full-precision start."""
+    """A method per width (`toy`), one for all widths (`toy_all`), and a full-precision start.
+
+    `toy_branches` becomes better and larger with each branch.
+    """
     x = Parameter(
         name="x", kind="float", low=0.0, high=1.0, default=0.5, meaning="where", source="toy"
     )
@@ -126,7 +129,11 @@ def toy_declarations() -> Declarations:
         source="toy",
         when={"sharing": ("bitwise",)},
     )
+    branches = Parameter(
+        name="branches", kind="int", low=1, high=4, default=1, meaning="how many", source="toy"
+    )
     methods = {
+        "toy_branches": _toy_method("toy_branches", "one", (2, 3, 4, 8), (x, act, branches)),
         "toy": _toy_method("toy", "one", (2, 3, 4, 8), (x, act, sharing, keep)),
         "toy_all": _toy_method("toy_all", "all", (2, 3, 4, 8), (x, act)),
         "toy_fp32": _toy_method("toy_fp32", "one", (32,), (act,)),
@@ -158,7 +165,13 @@ def _toy_method(
         weight_bits=weight_bits,
         numerics=1,
         parameters=parameters,
-        layer_bits=lambda layers, bits, given, widths: tuple(
-            LayerBits(weight=bits.weight, activation=bits.activation) for _ in layers
-        ),
+        layer_bits=_toy_bits,
     )
+
+
+def _toy_bits(
+    layers: Sequence[Layer], bits: Bits, parameters: Parameters, widths: tuple[Bits, ...]
+) -> tuple[LayerBits, ...]:
+    branches = int(parameters.get("branches", 1))
+    one = LayerBits(weight=bits.weight * branches, activation=bits.activation)
+    return tuple(one for _ in layers)

@@ -6,7 +6,7 @@ import sys
 import typer
 
 from bitsweep import __version__
-from bitsweep.cli import catalog, files, models, papers, results, running
+from bitsweep.cli import catalog, files, models, papers, results, running, studies
 from bitsweep.errors import BitsweepError
 
 BAD_INPUT = 2
@@ -25,6 +25,7 @@ results.add_to(app)
 papers.add_to(app)
 models.add_to(app)
 catalog.add_to(app)
+studies.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -54,7 +54,8 @@ def run(
 ) -> None:
     """Run what is missing of a sweep and print its table.
 
-    Exit code 0: all well; 1: some trials failed; 2: bad input; 130: interrupted.
+    Exit code 0: all well; 1: some trials failed, or a budget ended; 2: bad input;
+    130: interrupted.
     """
     from bitsweep.plan import Plan
     from bitsweep.specfile import read_sweep
@@ -87,7 +88,7 @@ def run(
     _tell(report, place, options.mlflow, sweep.command, as_json=as_json)
     if report.is_interrupted:
         raise typer.Exit(INTERRUPTED)
-    if report.trials_failed:
+    if report.trials_failed or report.is_stopped:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -202,6 +203,8 @@ def _tell(
             "seconds": report.seconds,
             "is_interrupted": report.is_interrupted,
             "failures": list(report.failures),
+            "notes": list(report.notes),
+            "is_stopped": report.is_stopped,
             "table": table_rows(table),
         }
         typer.echo(json.dumps(document))
@@ -213,6 +216,8 @@ def _tell(
         f"{report.trials_pruned} pruned, {report.trials_failed} failed; "
         f"{report.measurements_written} measurements written in {report.seconds:.0f} s"
     )
+    for note in report.notes:
+        typer.echo(note)
     if report.is_interrupted:
         typer.echo(f"Interrupted; what was measured is kept. Go on: {command}")
     elif report.trials_failed:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 from bitsweep.errors import Conflict
 from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.breakers import START_FAILED, Breakers
 from bitsweep.execution.ledger import SIBLING_FAILED, Ledger
 from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.pruning import Pruner
@@ -16,7 +17,7 @@ from bitsweep.execution.studies import (
     FIXED,
     make_studies,
     stage_trials,
-    trials_per_configuration,
+    trials_to_come,
 )
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
@@ -25,8 +26,6 @@ from bitsweep.sweep import Stage
 from bitsweep.trial import Failed, Finished, Interrupted, Outcome, Pruned
 
 SIBLING_PRUNED = "a sibling was pruned"
-# So many proposals in a row that a constraint refuses end a study: there may be nothing to find.
-REFUSED_IN_A_ROW = 50
 
 
 class Conductor:
@@ -58,17 +57,27 @@ class Conductor:
         self._queue = self._ledger.queue
         self._users: dict[str, list[tuple[Study, Configuration]]] = {}
         self._measurements = 0
+        self._notes: list[str] = []
         self._studies = make_studies(plan, recorder)
+        self._breakers = Breakers(
+            self._sweep.budget, self._sweep.resources, spent_seconds=recorder.spent_seconds()
+        )
         self._enqueue_starts()
         self._enqueue_known()
         self._enqueue_fixed()
         self._settle_all()
+        for entry in list(self._entries.values()):
+            self._break(entry)
         self._catch_up()
+        for note in self.notes:
+            self._say(note)
 
     # What an executor calls.
 
     def next_job(self) -> Job | None:
         """The next trial that can start, proposing configurations as needed."""
+        if (reason := self._breakers.out_of_time()) and self._has_more():
+            self._stop(reason)
         while True:
             for trial_id in list(self._queue):
                 if trial_id not in self._queue:
@@ -87,6 +96,10 @@ class Conductor:
             return False
         return all(study.is_searched for study in self._studies) and not self._can_confirm()
 
+    def _has_more(self) -> bool:
+        asks = any(study.asks_left > 0 and not study.stopped for study in self._studies)
+        return bool(self._queue) or asks or self._can_confirm()
+
     def evaluated(self, trial_id: str, evaluation: Evaluation, /) -> bool:
         """Commit; then let the scheduler judge a trial of the search stage on validation."""
         entry = self._entries[trial_id]
@@ -95,6 +108,8 @@ class Conductor:
         try:
             if self._recorder.record(trial_id, evaluation):
                 self._measurements += len(evaluation.measurements)
+                self._breakers.trained(max(evaluation.seconds - entry.seconds, 0.0))
+            entry.seconds = evaluation.seconds
         except Conflict as error:
             self.ended(trial_id, Failed(reason=str(error)))
             return False
@@ -119,6 +134,7 @@ class Conductor:
         if not isinstance(outcome, Interrupted):
             self._say(f"{_word(outcome)} {self.describe(entry)}")
             self._settle(trial_id)
+            self._break(entry)
 
     def interrupt(self) -> int:
         """Mark what runs as interrupted; return how many trials that were."""
@@ -139,20 +155,19 @@ class Conductor:
         """Measurements written by this run."""
         return self._measurements
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know: what was learned from, what was stopped, and why."""
+        return (*(note for study in self._studies for note in study.notes), *self._notes)
+
     def planned(self) -> int:
         """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""
-        known = len(self._entries)
-        to_search = sum(
-            max(study.asks_left, 0) * trials_per_configuration(self._plan, study, "search")
-            for study in self._studies
-        )
-        to_confirm = sum(
-            self._sweep.confirm.best_per_arm
-            * trials_per_configuration(self._plan, study, "confirm")
-            for study in self._studies
-            if self._sweep.confirm is not None and not study.is_confirmed
-        )
-        return known + to_search + to_confirm
+        return len(self._entries) + trials_to_come(self._plan, self._studies)
+
+    @property
+    def is_stopped(self) -> bool:
+        """A breaker or a budget kept something from running."""
+        return any(study.stopped for study in self._studies)
 
     # The plan of the run.
 
@@ -197,7 +212,7 @@ class Conductor:
             self._ledger.enter(
                 trial, stage=stage, arm=study.arm.name, study=study, configuration=id_
             )
-            for trial in stage_trials(self._plan, study, parameters, stage)
+            for trial in stage_trials(self._plan, study.arm, study.at, parameters, stage)
             if not is_refused
         ]
         configuration = Configuration(
@@ -217,7 +232,7 @@ class Conductor:
                 return None
             if not isinstance(start.outcome, Finished):
                 self._queue.remove(entry.trial.id)
-                self.ended(entry.trial.id, Failed(reason="the training it starts from failed"))
+                self.ended(entry.trial.id, Failed(reason=START_FAILED))
                 return None
             checkpoint = start.outcome.checkpoint
         if not self._recorder.claim(entry.trial.id):
@@ -245,11 +260,8 @@ class Conductor:
         """Ask a search for a configuration or confirm a finished study; False if neither can."""
         waiting = [study for study in self._studies if study.asks_left > 0 and not study.stopped]
         for study in sorted(waiting, key=lambda one: -one.asks_left):
-            assert study.search is not None  # only searches have asks left
-            is_hopeless = study.refused_in_a_row >= REFUSED_IN_A_ROW
-            parameters = None if is_hopeless else study.search.ask()
+            parameters = study.next_proposal()
             if parameters is None:
-                study.asks_left = 0
                 continue
             self._accept(study, parameters)
             return True
@@ -328,6 +340,34 @@ class Conductor:
             not any(is_lost(one.outcome) for one in configuration.entries)
             for _, configuration in users
         )
+
+    def _break(self, entry: Entry) -> None:
+        """Stop an arm, or the sweep, when too much has failed."""
+        if entry.outcome is None:
+            return
+        arms = {study.arm.name: study for study, _ in self._users.get(entry.trial.id, [])}
+        for name in arms:
+            if reason := self._breakers.arm_trial_ended(name, entry.outcome):
+                self._stop(reason, arm=name)
+        if reason := self._breakers.trial_ended(entry.outcome):
+            self._stop(reason)
+
+    def _stop(self, reason: str, *, arm: str | None = None) -> None:
+        """Start nothing more of an arm, or of any; what runs may end."""
+        stopping = [
+            study
+            for study in self._studies
+            if not study.stopped and (arm is None or study.arm.name == arm)
+        ]
+        for study in stopping:
+            study.stopped, study.is_confirmed = reason, True
+        if stopping:
+            self._notes.append(reason)
+            self._say(reason)
+        for trial_id in list(self._queue):
+            users = [study for study, _ in self._users.get(trial_id, [])]
+            if arm is None or (users and all(study.stopped for study in users)):
+                self._queue.remove(trial_id)
 
     # Telling the user.
 

@@ -11,7 +11,7 @@ from bitsweep.execution.roster import Entry, Study, values_at
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
 from bitsweep.store.reader import Score
-from bitsweep.sweep import COST_METRICS, Stage, Sweep
+from bitsweep.sweep import Stage
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Pruned, Trial
 
 SIBLING_FAILED = "a sibling failed"
@@ -33,7 +33,7 @@ class Ledger:
         self.queue: deque[str] = deque()
         self._plan = plan
         self._judged = plan.sweep.judged.metric
-        self._metrics = measured_metrics(plan.sweep)
+        self._metrics = plan.sweep.measured_metrics
         self._recorder = recorder
         self._pruner = pruner
         self._folders = folders
@@ -120,9 +120,3 @@ class Ledger:
         if not values:
             return True
         return self._pruner.goes_on(entry.group, entry.trial.id, epoch=epoch, value=fmean(values))
-
-
-def measured_metrics(sweep: Sweep) -> tuple[str, ...]:
-    """The metrics of the objectives that trials measure, each once."""
-    names = [one.metric for one in sweep.objectives if one.metric not in COST_METRICS]
-    return tuple(dict.fromkeys(names))

@@ -6,6 +6,7 @@ from typing import Any
 from bitsweep.cost import Layer
 from bitsweep.measurement import Evaluation
 from bitsweep.space import Parameters
+from bitsweep.store import history
 from bitsweep.store.reader import Ended, Proposal, Reader, Score
 from bitsweep.store.writer import Writer
 from bitsweep.sweep import Stage
@@ -74,6 +75,15 @@ class Recorder:
     def proposals(self, arm_id: int, study: str) -> list[Proposal]:
         """The configurations that stand in the store."""
         return self._reader.proposals(arm_id, study)
+
+    def finished_in(self, sweep: str) -> dict[int, list[Trial]]:
+        """The finished search trials of another sweep; UnknownName if there is none."""
+        return history.finished_in_search(self._reader, self._reader.sweep(sweep).id)
+
+    def spent_seconds(self) -> float:
+        """The training time of the trials that this sweep ran so far, each once."""
+        own = history.spent(self._reader, self.sweep_id, is_own=True)
+        return sum({one.trial_id: one.seconds for one in own}.values())
 
     def ended(self, trial_id: str) -> Ended | None:
         """The outcome that stands in the store."""

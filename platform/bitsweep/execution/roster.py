@@ -14,6 +14,9 @@ from bitsweep.store.reader import Score
 from bitsweep.sweep import Arm, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, Trial
 
+# So many proposals in a row that a constraint refuses end a study: there may be nothing to find.
+REFUSED_IN_A_ROW = 50
+
 
 @dataclass(slots=True, kw_only=True)
 class Entry:
@@ -26,6 +29,7 @@ class Entry:
     is_running: bool = False
     is_reused: bool = False
     epoch: int = 0
+    seconds: float = 0.0
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
     judged_labels: frozenset[str] = frozenset()
 
@@ -135,6 +139,7 @@ class Study:
     refused_in_a_row: int = 0
     is_confirmed: bool = False
     stopped: str = ""
+    notes: list[str] = field(default_factory=list)
     _by_digest: dict[str, Configuration] = field(default_factory=dict)
 
     @property
@@ -152,6 +157,20 @@ class Study:
     def known(self, parameters: Parameters) -> Configuration | None:
         """The configuration of these parameters, if it was proposed before."""
         return self._by_digest.get(configuration_digest(parameters))
+
+    def next_proposal(self) -> dict[str, Value] | None:
+        """What the sampler proposes; None, and nothing is left to ask, where the space is done."""
+        assert self.search is not None  # only searches have asks left
+        if self.refused_in_a_row < REFUSED_IN_A_ROW:
+            proposal = self.search.ask()
+        else:
+            proposal = None
+            limits = ", ".join(one.label for one, _ in self.criteria.constraints)
+            refused = f"{limits} refused {REFUSED_IN_A_ROW} proposals in a row"
+            self.notes.append(f"arm {self.arm.name}: {refused}; its search ended")
+        if proposal is None:
+            self.asks_left = 0
+        return proposal
 
     def propose(self, configuration: Configuration) -> None:
         """Enter a proposal, new or repeated."""

@@ -1,9 +1,12 @@
 """The studies of a sweep and the trials of their configurations in each stage."""
 
+from collections.abc import Sequence
+
 from bitsweep.bits import Bits
 from bitsweep.execution.criteria import make_criteria
 from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.roster import Study
+from bitsweep.execution.warm import warm_start
 from bitsweep.plan import Plan, studies
 from bitsweep.search.base import make_search
 from bitsweep.space import Parameters
@@ -30,13 +33,18 @@ def _study(plan: Plan, recorder: Recorder, arm: Arm, *, label: str, at: tuple[Bi
     arm_id = recorder.arm_id(arm.name)
     criteria = make_criteria(plan, arm, at)
     search, asks_left = None, 0
+    notes: tuple[str, ...] = ()
     if arm.space:
+        metrics = plan.sweep.measured_metrics
+        warm = warm_start(plan, recorder, arm, at, criteria=criteria, metrics=metrics)
+        notes = warm.notes
         search = make_search(
             plan.sweep.search,
             arm.space,
             goals=criteria.goals,
             fixed=arm.parameters,
             first=arm.first,
+            prior=warm.told,
         )
         asks_left = plan.sweep.search.configurations_per_arm
     return Study(
@@ -47,28 +55,43 @@ def _study(plan: Plan, recorder: Recorder, arm: Arm, *, label: str, at: tuple[Bi
         criteria=criteria,
         search=search,
         asks_left=asks_left,
+        notes=list(notes),
     )
 
 
-def stage_trials(plan: Plan, study: Study, parameters: Parameters, stage: Stage) -> list[Trial]:
+def stage_trials(
+    plan: Plan, arm: Arm, at: tuple[Bits, ...], parameters: Parameters, stage: Stage
+) -> list[Trial]:
     """The trials of a configuration: every seed of the stage at the bits the stage runs.
 
     The search runs methods of one width only at the bits of its objective; the confirm stage runs
-    all bits of the task, or those of the study where each width has a study of its own.
+    all bits of the task, or those of the study (`at`) where each width has a study of its own.
     """
-    bits = plan.measured_bits(study.arm, {**study.arm.parameters, **parameters})
+    bits = plan.measured_bits(arm, {**arm.parameters, **parameters})
     is_confirm = stage == "confirm" and plan.sweep.confirm is not None
     is_narrow = not is_confirm or plan.sweep.objectives[0].at == "each"
-    if plan.method(study.arm).serves == "one" and is_narrow:
-        bits = study.at
+    if plan.method(arm).serves == "one" and is_narrow:
+        bits = at
     return [
         trial
         for seed in _seeds(plan, stage)
-        for trial in plan.trials(study.arm, parameters, seed=seed, bits=bits, stage=stage)
+        for trial in plan.trials(arm, parameters, seed=seed, bits=bits, stage=stage)
     ]
 
 
-def trials_per_configuration(plan: Plan, study: Study, stage: Stage) -> int:
+def trials_to_come(plan: Plan, made: Sequence[Study]) -> int:
+    """The trials of configurations that are not known yet, in the search and after it."""
+    confirm = plan.sweep.confirm
+    count = 0
+    for study in made:
+        if not study.stopped:
+            count += max(study.asks_left, 0) * _trials_each(plan, study, "search")
+        if confirm is not None and not study.is_confirmed:
+            count += confirm.best_per_arm * _trials_each(plan, study, "confirm")
+    return count
+
+
+def _trials_each(plan: Plan, study: Study, stage: Stage) -> int:
     """How many trials a configuration has in a stage, before it is known."""
     widths = 1 if plan.method(study.arm).serves == "all" else len(study.at)
     return len(_seeds(plan, stage)) * widths

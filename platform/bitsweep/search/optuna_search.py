@@ -18,7 +18,7 @@ from bitsweep.search.samplers import MARKING, make_sampler
 from bitsweep.space import Choice, Dimension, Parameters, Space, Value, is_active
 from bitsweep.trial import canonical_json
 
-_STATES = {
+STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
@@ -74,7 +74,7 @@ class OptunaSearch:
 
     def tell(self, told: Told, /) -> None:
         """Give the study the result of a proposal; raise KeyError if it has none open."""
-        state = _STATES[told.verdict]
+        state = STATES[told.verdict]
         trial = self._open[canonical_json(dict(told.parameters))].pop(0)
         if self._wanted.sampler != "cmaes":  # which cannot weigh them, and warns
             for name, excess in told.excess.items():
@@ -101,7 +101,7 @@ class OptunaSearch:
 
 def frozen_trial(told: Told, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     """A result as a trial of Optuna's."""
-    state = _STATES[told.verdict]
+    state = STATES[told.verdict]
     is_pruned = state is TrialState.PRUNED and len(told.values) == 1
     return create_trial(
         state=state,

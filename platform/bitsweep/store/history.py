@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, func, select
 from bitsweep.space import Value
 from bitsweep.store import schema
 from bitsweep.store.reader import Reader
+from bitsweep.trial import Trial, digest, parse_trial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,3 +204,83 @@ def settings(reader: Reader, sweep_id: int) -> list[Setting]:
         .order_by(trials.c.data, models.c.name, trials.c.epochs)
     )
     return [Setting(**row) for row in reader.rows(query)]
+
+
+def finished_in_search(reader: Reader, sweep_id: int) -> dict[int, list[Trial]]:
+    """The finished search trials of a sweep by configuration, edited arms included."""
+    members, trials, outcomes = schema.memberships, schema.trials, schema.outcomes
+    joined = members.join(trials, trials.c.id == members.c.trial_id).join(
+        outcomes, outcomes.c.trial_id == trials.c.id
+    )
+    query = (
+        select(members.c.configuration_id, trials.c.document)
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & (members.c.stage == "search"))
+        .where((outcomes.c.status == "finished") & members.c.configuration_id.is_not(None))
+        .order_by(members.c.configuration_id, members.c.id)
+    )
+    found: dict[int, list[Trial]] = {}
+    for row in reader.rows(query):
+        found.setdefault(row["configuration_id"], []).append(parse_trial(row["document"]))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """The training time of one trial of a sweep; arm None: a start."""
+
+    arm: str | None
+    trial_id: str
+    seconds: float
+    threads: int
+    workers: int
+
+
+def spent(reader: Reader, sweep_id: int, *, is_own: bool = False) -> list[Spent]:
+    """The time of each trial of the current arms, once per arm; is_own: only what it ran."""
+    members, arms, trials = schema.memberships, schema.arms, schema.trials
+    evaluations, attempts = schema.evaluations, schema.attempts
+    last = (evaluations.c.trial_id == trials.c.id) & (evaluations.c.epoch == trials.c.last_epoch)
+    joined = (
+        members.join(trials, trials.c.id == members.c.trial_id)
+        .join(evaluations, last)
+        .outerjoin(arms, arms.c.id == members.c.arm_id)
+    )
+    query = (
+        select(arms.c.name.label("arm"), trials.c.id, evaluations.c.seconds, trials.c.document)
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
+        .order_by(members.c.id)
+    )
+    if is_own:
+        tried = select(attempts.c.trial_id).where(attempts.c.sweep_id == sweep_id)
+        query = query.where(trials.c.id.in_(tried))
+    found = {
+        (row["arm"], row["id"]): Spent(
+            arm=row["arm"],
+            trial_id=row["id"],
+            seconds=row["seconds"],
+            threads=row["document"]["threads"],
+            workers=row["document"]["world_size"],
+        )
+        for row in reader.rows(query)
+    }
+    return list(found.values())
+
+
+def refused_counts(reader: Reader, sweep_id: int) -> dict[str, int]:
+    """By current arm, the proposals that have no trial: a constraint refused them."""
+    members, arms, configurations = schema.memberships, schema.arms, schema.configurations
+    tried = select(members.c.configuration_id).where(members.c.configuration_id.is_not(None))
+    query = (
+        select(arms.c.name, configurations.c.parameters, configurations.c.digest)
+        .select_from(configurations.join(arms, arms.c.id == configurations.c.arm_id))
+        .where((arms.c.sweep_id == sweep_id) & arms.c.is_current)
+        .where(configurations.c.id.not_in(tried))
+        .order_by(arms.c.position)
+    )
+    found: dict[str, int] = {}
+    for row in reader.rows(query):
+        is_repeat = row["digest"] != digest(row["parameters"])
+        found[row["name"]] = found.get(row["name"], 0) + (not is_repeat)
+    return {name: count for name, count in found.items() if count}
