@@ -4,11 +4,8 @@ Every mistake becomes one `InputError` line that names the file, the line, the k
 expected and the nearest valid name.
 """
 
-import shlex
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from bitsweep.measurement import Goal, Metric
 from bitsweep.recipe import Recipe
 from bitsweep.space import Choice, Dimension, Range
 from bitsweep.sweep import Arm, Sweep
+from bitsweep.toml_document import load_toml, override_key, stored_document
 from bitsweep.toml_lines import KeyPath, key_lines, key_text, line_of
 from bitsweep.toml_tables import (
     LARGEST_TOML,
@@ -51,25 +49,12 @@ def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[st
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}") from error
     try:
-        document = _load_toml(text)
+        document = load_toml(text)
     except ValueError as error:
         raise InputError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
-        _override(document, override)
+        override_key(document, override)
     return _parse(document, text, path=path, declarations=declarations)
-
-
-def stored_document(text: str, command: str) -> dict[str, Any]:
-    """The document of a sweep as it was run: its text with what the command's --set replaced.
-
-    Raises ValueError for a text that is no TOML, which only other programs store.
-    """
-    document = _load_toml(text)
-    words = shlex.split(command)
-    for option, override in pairwise(words):
-        if option == "--set":
-            _override(document, override)
-    return document
 
 
 def stored_sweep(name: str, text: str, command: str, declarations: Declarations) -> Sweep:
@@ -79,14 +64,6 @@ def stored_sweep(name: str, text: str, command: str, declarations: Declarations)
     except ValueError as error:
         raise InputError(f"{name}: its stored text is not valid TOML: {error}") from error
     return _parse(document, text, path=Path(name), declarations=declarations)
-
-
-def _load_toml(text: str) -> dict[str, Any]:
-    """The document of a text; raise ValueError also where the parser gives up in other ways."""
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise ValueError("tables or arrays are nested too deeply") from None
 
 
 def json_schema() -> dict[str, Any]:
@@ -106,24 +83,6 @@ def _parse(
         line = line_of(problem.path, key_lines(text))
         raise InputError(f"{path}:{line}: {key_text(problem.path)}: {problem}") from problem
     return sweep
-
-
-def _override(document: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise InputError(f"--set {override}: expected KEY=VALUE, such as task.epochs=4")
-    try:
-        parsed = _load_toml(f"value = {value}")["value"]
-    except ValueError:
-        parsed = value
-    table: Any = document
-    names = key.strip().split(".")
-    try:
-        for name in names[:-1]:
-            table = table[int(name)] if isinstance(table, list) else table.setdefault(name, {})
-        table[int(names[-1]) if isinstance(table, list) else names[-1]] = parsed
-    except (IndexError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"--set {override}: there is no place {key!r} in the file") from error
 
 
 def _check_numbers(value: object, path: KeyPath) -> None:

@@ -8,6 +8,7 @@ import pytest
 from bitsweep import sweep
 from bitsweep.measurement import Goal
 from bitsweep.search.base import Search, Told, Verdict, make_search
+from bitsweep.search.optuna_search import LARGEST_STUDY, OptunaSearch
 from bitsweep.space import Choice, Range, Space, Value
 from bitsweep.sweep import Sampler, Tpe
 
@@ -204,6 +205,23 @@ def test_a_rebuilt_search_goes_on_as_if_never_stopped(
             rebuilt.tell(score(proposal, number))
 
     assert [rebuilt.ask(), rebuilt.ask()] == [first.ask(), first.ask()]
+
+
+def test_a_long_search_of_tpe_goes_on_in_a_smaller_study_and_is_rebuilt_alike() -> None:
+    count = LARGEST_STUDY + 10
+    first, asked = lived("random", count)
+    one, other = search("tpe", MIXED, seed=5), search("tpe", MIXED, seed=5)
+    for number, proposal in enumerate(asked):
+        for each in (one, other):
+            each.recall(proposal, is_open=number >= count - 2)
+            if number < count - 2:
+                each.tell(score(proposal, number))
+    for proposal in asked[-2:]:  # open while the study was replaced
+        one.tell(told(proposal, 5.0))
+        other.tell(told(proposal, 5.0))
+
+    assert isinstance(one, OptunaSearch) and one.size < LARGEST_STUDY
+    assert one.ask() == other.ask() != first.ask()
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

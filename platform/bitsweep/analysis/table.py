@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from bitsweep.analysis.equivalence import Equivalence
+from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner_notes
 from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
 from bitsweep.analysis.published import Published
 from bitsweep.bits import parse_allocation
 from bitsweep.measurement import Split
-from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow, TrialRow
+from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow
 
 FULL_PRECISION = "w32a32"
 
@@ -105,7 +106,12 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
         allocations=ordered({allocation for _, allocation in cells}),
         cells=cells,
         comparisons=_compare(reader.comparisons(sweep.id), cells),
-        footnotes=tuple(_footnotes(arms, reader.trial_rows(sweep.id), stage=stage)),
+        footnotes=(
+            *footnotes(arms, reader.trial_rows(sweep.id), stage=stage),
+            *search_notes(reader, sweep),
+            *winner_notes(rows, sweep),
+            *cost_notes(reader, sweep),
+        ),
         metric=sweep.metric,
         goal=sweep.goal,
     )
@@ -237,20 +243,3 @@ def paired_cells(left: Cell, right: Cell) -> Paired | None:
 def _cell_of(arm: str, at: str, cells: Mapping[tuple[str, str], Cell]) -> Cell | None:
     """An arm's cell at these bits; a full-precision arm has but one."""
     return cells.get((arm, at)) or cells.get((arm, FULL_PRECISION))
-
-
-def _footnotes(arms: Sequence[ArmRow], trials: Sequence[TrialRow], *, stage: str) -> Iterable[str]:
-    if stage != "confirm":
-        yield "Nothing is confirmed: validation of the search itself, which flatters the winner."
-    searched = [f"{arm.name} {arm.configurations}" for arm in arms if arm.configurations]
-    if searched:
-        yield f"Configurations searched per arm: {', '.join(searched)}."
-    for status in ("failed", "diverged"):
-        for row in trials:
-            if row.status == status:
-                name = f"{row.arm or 'start'} {row.bits} seed {row.seed}"
-                yield f"{status}: {name} ({row.stage}, {row.trial_id[:12]}): {row.reason}"
-    for status, verb in (("pruned", "pruned by the scheduler"), ("interrupted", "interrupted")):
-        count = sum(row.status == status for row in trials)
-        if count:
-            yield f"{count} trial{'s' if count > 1 else ''} {verb}."

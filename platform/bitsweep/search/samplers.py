@@ -46,10 +46,9 @@ def make_sampler(
             return _tpe(wanted, seed)
         if name == "gp":
             startup = wanted.startup_configurations
-            return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+            return GPSampler(seed=seed, n_startup_trials=startup)
         if name == "cmaes":
-            source = list(prior) or None
-            return CmaEsSampler(seed=seed, warn_independent_sampling=False, source_trials=source)
+            return CmaEsSampler(seed=seed, source_trials=list(prior) or None)
         if name == "nsga2":
             return NSGAIISampler(seed=seed, population_size=population(wanted))
         if name == "nsga3":
@@ -77,7 +76,6 @@ def _tpe(wanted: Search, seed: int) -> TPESampler:
         group=options.grouped,
         constant_liar=True,
         n_startup_trials=wanted.startup_configurations,
-        warn_independent_sampling=False,
     )
 
 
@@ -93,7 +91,6 @@ class _Sobol(QMCSampler):
             scramble=True,
             seed=seed,
             independent_sampler=independent,
-            warn_independent_sampling=False,
         )
         self._space = space
 
