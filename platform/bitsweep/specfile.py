@@ -20,7 +20,7 @@ from bitsweep.measurement import Goal, Metric
 from bitsweep.recipe import Recipe
 from bitsweep.space import Choice, Dimension, Range
 from bitsweep.sweep import Arm, Sweep
-from bitsweep.toml_document import load_toml, override_key, stored_document
+from bitsweep.toml_document import load_toml, override_key, stored_document, stored_folder
 from bitsweep.toml_lines import KeyPath, key_lines, key_text, line_of
 from bitsweep.toml_tables import (
     LARGEST_TOML,
@@ -54,16 +54,20 @@ def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[st
         raise InputError(f"{path}: not valid TOML: {error}") from error
     for override in overrides:
         override_key(document, override)
-    return _parse(document, text, path=path, declarations=declarations)
+    return _parse(document, text, path=path, folder=path.parent, declarations=declarations)
 
 
 def stored_sweep(name: str, text: str, command: str, declarations: Declarations) -> Sweep:
-    """The sweep that a store holds; raise InputError where it can no longer be read."""
+    """The sweep that a store holds; raise InputError where it can no longer be read.
+
+    Paths in it are found from the folder that its command was run in.
+    """
     try:
         document = stored_document(text, command)
     except ValueError as error:
         raise InputError(f"{name}: its stored text is not valid TOML: {error}") from error
-    return _parse(document, text, path=Path(name), declarations=declarations)
+    folder = stored_folder(command)
+    return _parse(document, text, path=Path(name), folder=folder, declarations=declarations)
 
 
 def json_schema() -> dict[str, Any]:
@@ -72,12 +76,17 @@ def json_schema() -> dict[str, Any]:
 
 
 def _parse(
-    document: Mapping[str, Any], text: str, *, path: Path, declarations: Declarations
+    document: Mapping[str, Any],
+    text: str,
+    *,
+    path: Path,
+    folder: Path,
+    declarations: Declarations,
 ) -> Sweep:
     try:
         _check_numbers(document, ())
         file = _validated(document)
-        sweep = _sweep(_at_home(file, path.parent), text, declarations)
+        sweep = _sweep(_at_home(file, folder), text, declarations)
         check_sweep(sweep, declarations)
     except Problem as problem:
         line = line_of(problem.path, key_lines(text))

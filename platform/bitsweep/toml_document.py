@@ -3,6 +3,7 @@
 import shlex
 import tomllib
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from bitsweep.errors import InputError
@@ -46,3 +47,11 @@ def stored_document(text: str, command: str) -> dict[str, Any]:
         if option == "--set":
             override_key(document, override)
     return document
+
+
+def stored_folder(command: str) -> Path:
+    """The folder of the file that a command ran, "." where it names none."""
+    match shlex.split(command):
+        case ["bitsweep", "run", path, *_]:
+            return Path(path).parent
+    return Path()

@@ -31,19 +31,25 @@ SEEDS = (0, 1, 2)
 VALUES = {"a": (0.90, 0.92, 0.91), "b": (0.85, 0.86, 0.88)}
 
 
-def regression_store(folder: Path) -> Reader:
+def regression_store(folder: Path, text: str = "name = 'toy'") -> Reader:
     """Two arms on three seeds; nothing is counted, cosine similarities are summed."""
     engine = open_to_write(str(folder / "store.db"))
     writer = Writer(engine)
     arms = tuple(Arm(name=name, method="toy") for name in VALUES)
     claim = Comparison(arm="a", against="b", at=tied(2))
-    sweep = toy_sweep(*arms, objectives=(COSINE,), comparisons=(claim,))
+    sweep = toy_sweep(*arms, objectives=(COSINE,), comparisons=(claim,), text=text)
     sweep_id, arm_ids = writer.register_sweep(sweep, [(arm, arm.name) for arm in arms])
     for arm_id, (name, values) in zip(arm_ids, VALUES.items(), strict=True):
+        configuration = writer.add_configuration(arm_id, "all", {"x": 0.1})
         for seed, value in zip(SEEDS, values, strict=True):
             trial = toy_trial(seed=seed, parameters={"x": 0.1 if name == "a" else 0.2})
             writer.add_trial(
-                trial, layers=LAYERS, sweep_id=sweep_id, stage="confirm", arm_id=arm_id
+                trial,
+                layers=LAYERS,
+                sweep_id=sweep_id,
+                stage="confirm",
+                arm_id=arm_id,
+                configuration_id=configuration,
             )
             for epoch in (1, 2):
                 sums = {"loss": 10.0, "cosine_similarity": 1000 * value * epoch / 2}
@@ -130,6 +136,15 @@ def test_marks_follow_the_goal() -> None:
         ("a", "w2a2"): "best",
         ("b", "w2a2"): "second",
     }
+
+
+def test_notes_of_several_objectives_name_the_metric_and_its_winners(tmp_path: Path) -> None:
+    text = "objectives = [{}, { metric = 'bitops' }]\nsearch.scheduler.asha.grace_epochs = 1"
+    notes = "\n".join(sweep_table(regression_store(tmp_path, text), "toy").footnotes)
+
+    assert "Objectives: cosine_similarity, bitops. Confirmed" in notes
+    assert "Early stopping judged cosine_similarity on validation alone" in notes
+    assert "winner a w2a2, configuration 1: cosine similarity 0.9100 ± 0.0100 (n = 3)" in notes
 
 
 def test_the_view_names_the_best_arm_by_the_metric(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.bitsweep_suite.sweep_texts import DECLARATIONS, WHOLE, read
 from bitsweep.bits import tied
 from bitsweep.cost import Convention
 from bitsweep.space import Choice, Range
-from bitsweep.specfile import json_schema, read_sweep
+from bitsweep.specfile import json_schema, read_sweep, stored_sweep
 from bitsweep.sweep import Asha, Budget, Comparison, Confirm, Objective, Resources, Search, Start
 
 ROOT = Path(__file__).parents[2]
@@ -138,3 +138,25 @@ def test_a_file_with_windows_line_ends_is_read(tmp_path: Path) -> None:
     path.write_bytes(WHOLE.replace("\n", "\r\n").encode())
 
     assert read_sweep(path, DECLARATIONS).name == "whole"
+
+
+def test_a_stored_sweep_finds_its_files_where_its_command_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    weights = tmp_path / "sweeps" / "w.pt"
+    weights.write_bytes(b"weights")
+    text = WHOLE.replace("[task]", '[task]\nweights = "w.pt"')
+    monkeypatch.chdir(tmp_path)
+
+    sweep = stored_sweep("whole", text, "bitsweep run sweeps/whole.toml", DECLARATIONS)
+
+    assert sweep.task.weights == str(weights)
+
+
+def test_a_cost_is_to_be_small_whatever_the_trainer_measures(tmp_path: Path) -> None:
+    text = WHOLE.replace("[search]", '[[objectives]]\nmetric = "bitops"\n\n[search]')
+    sweep = read(text, tmp_path)
+
+    assert sweep.objectives[0] == Objective(metric="bitops", goal="minimize")
+    assert sweep.metric == "top1_percent"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitsweep.measurement import Goal
 from bitsweep.search.pareto import winners
-from bitsweep.sweep import Goal
 
 GOALS: tuple[Goal, Goal] = ("maximize", "minimize")
 # Accuracy is to be large, size small; the fourth is beaten by the second.

@@ -1,4 +1,4 @@
-"""A sweep is judged by a metric of its own; views by that metric."""
+"""A sweep is judged by a metric of its own, views by that metric; proposals may be repeated."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -92,12 +92,27 @@ def upgrade() -> None:
         ),
     )
     _create(VIEWS)
+    _comment(
+        table="what a sampler proposed, repetitions included; its trials are in memberships",
+        digest="of the parameters, if not a repetition",
+    )
 
 
 def downgrade() -> None:
+    _comment(table="what a sampler proposed; its trials are in memberships", digest=None)
     _drop(VIEWS)
     op.drop_column("sweeps", "metric")
     _create(BEFORE)
+
+
+def _comment(*, table: str, digest: str | None) -> None:
+    """What `configurations` says of itself; SQLite keeps no comments."""
+    if op.get_bind().dialect.name == "sqlite":
+        return
+    op.create_table_comment("configurations", table)
+    op.alter_column(
+        "configurations", "digest", comment=digest, existing_type=sa.String(64), nullable=False
+    )
 
 
 def _create(views: dict[str, str]) -> None:
