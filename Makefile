@@ -43,7 +43,7 @@ test-real: $(READY)
 	$(BIN)/python -m pytest -m "real and not gpu"
 
 bench: $(READY)
-	@for script in benchmarks/*.py; do \
+	@for script in $$(grep -l '__main__' benchmarks/*.py); do \
 	  name=$$(basename $$script .py); \
 	  echo "== $$name"; \
 	  $(BIN)/python $$script | tee benchmarks/results/$$name.txt || exit 1; \

@@ -1,20 +1,30 @@
-"""Results in and out: a sweep as one Parquet or CSV file, and either of them back into a store.
+"""Results in and out: sweeps as one Parquet or CSV file, and either of them back into a store.
 
-The file's rows are the measurements, readable by any tool; all else of the sweep stands beside
-them as one JSON document, in Parquet's metadata or in the first line of the CSV (skip it there).
+The file's rows are the measurements, readable by any tool; all else of the sweeps stands beside
+them as one JSON document: in Parquet's metadata (zlib, then base64, since evaluations are many) or
+in the first line of the CSV (skip it there).
 """
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bitsweep.errors import InputError
 from bitsweep.store import schema
 from bitsweep.store.database import open_to_read, open_to_write
+from bitsweep.store.merge import Merged, merge
 from bitsweep.store.reader import Reader
-from bitsweep.store.transfer import CARRIED, Merged, Rows, merge, store_rows, sweep_rows
+from bitsweep.store.transfer import (
+    CARRIED,
+    Rows,
+    described_rows,
+    measured_batches,
+    store_rows,
+)
 
 FORMAT = 1
 _KEY = "bitsweep"
@@ -24,25 +34,32 @@ _READABLE = ("arms", "method", "model", "data", "bits", "seed", "allocation")
 _KINDS = {column.name: column.type.python_type for column in _TABLE.columns}
 
 
-def export_sweep(reader: Reader, sweep: str, output: Path) -> int:
-    """Write a sweep's measurements with all that belongs to them; return their number."""
-    suffix = _suffix(output)
-    rows = sweep_rows(reader, sweep)
-    measured = rows.pop("measurements")
+def export_sweeps(reader: Reader, sweeps: Sequence[str], output: Path) -> int:
+    """Write these sweeps (none named: all) with all that belongs to them; count measurements.
+
+    The file appears whole or not at all. Raises InputError for a name of no known form.
+    """
+    is_csv = _suffix(output) == ".csv"
+    rows = described_rows(reader, sweeps)
+    trial_ids = sorted(row["id"] for row in rows["trials"]) if sweeps else None
     document = json.dumps({"format": FORMAT, "rows": rows})
-    flat = _flat(measured, rows)
-    if suffix == ".csv":
-        _write_csv(output, flat, document)
-    else:
-        _write_parquet(output, flat, document)
-    return len(flat)
+    parts = _flat(measured_batches(reader, trial_ids), rows)
+    unfinished = output.with_name(f"{output.name}.part")
+    try:
+        count = (_write_csv if is_csv else _write_parquet)(unfinished, parts, document)
+        unfinished.replace(output)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return count
 
 
-def import_results(source: Path, store: str) -> Merged:
-    """Merge an exported file or another SQLite store into a store, creating it if need be."""
-    if not source.is_file():
+def import_results(origin: str | Path, store: str) -> Merged:
+    """Merge an exported file or another store (a file or a URL) into a store, made if need be."""
+    source = str(origin)
+    is_export = Path(source).suffix in (".csv", ".parquet") and "://" not in source
+    if "://" not in source and not Path(source).is_file():
         raise InputError(f"{source}: no such file")
-    rows = read_export(source) if source.suffix in (".csv", ".parquet") else _store(source)
+    rows = read_export(Path(source)) if is_export else _store(source)
     engine = open_to_write(store)
     try:
         return merge(engine, rows)
@@ -50,8 +67,8 @@ def import_results(source: Path, store: str) -> Merged:
         engine.dispose()
 
 
-def _store(source: Path) -> dict[str, Rows]:
-    reader = Reader(open_to_read(str(source)))
+def _store(source: str) -> dict[str, Rows]:
+    reader = Reader(open_to_read(source))
     try:
         return store_rows(reader)
     finally:
@@ -64,58 +81,83 @@ def _suffix(path: Path) -> str:
     return path.suffix
 
 
-def _flat(measured: Rows, rows: Mapping[str, Rows]) -> Rows:
-    """Measurements with the names that their ids stand for put before them."""
-    trials = {row["id"]: row for row in rows["trials"]}
-    models = {row["id"]: row["name"] for row in rows["models"]}
+Columns = list[Sequence[Any]]
+
+
+def _flat(
+    measured: Iterable[Sequence[tuple[Any, ...]]], rows: Mapping[str, Rows]
+) -> Iterator[Columns]:
+    """Measurements column by column, with the names that their ids stand for put before them."""
+    trial_at, allocation_at = _OWN.index("trial_id"), _OWN.index("allocation_id")
     labels = {row["id"]: row["label"] for row in rows["allocations"]}
+    named = _named_trials(rows)
+    for part in measured:
+        if part:
+            own = list(zip(*part, strict=True))
+            of_trial = list(zip(*[named[id_] for id_ in own[trial_at]], strict=True))
+            yield [*of_trial, [labels[id_] for id_ in own[allocation_at]], *own]
+
+
+def _named_trials(rows: Mapping[str, Rows]) -> dict[str, tuple[Any, ...]]:
+    """By trial the values of _READABLE, without the allocation."""
+    models = {row["id"]: row["name"] for row in rows["models"]}
     arms = {row["id"]: row["name"] for row in rows["arms"]}
     served: dict[str, set[str]] = {}
     for member in rows["memberships"]:
         names = served.setdefault(member["trial_id"], set())
         if member["arm_id"] is not None:
             names.add(arms[member["arm_id"]])
-    flat = []
-    for row in measured:
-        trial = trials[row["trial_id"]]
-        readable = {
-            "arms": ", ".join(sorted(served[row["trial_id"]])),
-            "method": trial["method"],
-            "model": models[trial["model_id"]],
-            "data": trial["data"],
-            "bits": trial["bits"],
-            "seed": trial["seed"],
-            "allocation": labels[row["allocation_id"]],
-        }
-        flat.append(readable | row | {"metric_sums": json.dumps(row["metric_sums"])})
-    return flat
+    return {
+        trial["id"]: (
+            ", ".join(sorted(served.get(trial["id"], ()))),
+            trial["method"],
+            models[trial["model_id"]],
+            trial["data"],
+            trial["bits"],
+            trial["seed"],
+        )
+        for trial in rows["trials"]
+    }
 
 
-def _write_csv(output: Path, flat: Rows, document: str) -> None:
+def _write_csv(output: Path, parts: Iterable[Columns], document: str) -> int:
+    count = 0
     with output.open("w", encoding="utf-8", newline="") as file:
         file.write(f"#{_KEY} {document}\n")
-        writer = csv.DictWriter(file, [*_READABLE, *_OWN], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*_READABLE, *_OWN])
+        for columns in parts:
+            writer.writerows(zip(*columns, strict=True))
+            count += len(columns[0])
+    return count
 
 
-def _write_parquet(output: Path, flat: Rows, document: str) -> None:
+def _write_parquet(output: Path, parts: Iterable[Columns], document: str) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
     kinds = {name: pa.string() for name in _READABLE} | {"seed": pa.int64()}
     own = {int: pa.int64(), float: pa.float64()}
     kinds |= {name: own.get(kind, pa.string()) for name, kind in _KINDS.items()}
-    arrays = {name: pa.array([row[name] for row in flat], type=kinds[name]) for name in kinds}
-    table = pa.table(arrays).replace_schema_metadata({_KEY: document})
-    parquet.write_table(table, output, compression="zstd")
+    packed = b64encode(zlib.compress(document.encode(), level=1))
+    schema_ = pa.schema(kinds.items(), metadata={_KEY: packed})
+    count = 0
+    with parquet.ParquetWriter(output, schema_, compression="zstd") as writer:
+        for columns in parts:
+            arrays = [
+                pa.array(column, type=kind)
+                for column, kind in zip(columns, kinds.values(), strict=True)
+            ]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=schema_))
+            count += len(columns[0])
+    return count
 
 
 def read_export(source: Path) -> dict[str, Rows]:
     """An exported file as rows by table; raise InputError for any other file."""
     try:
         document, flat = _parts(source)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, zlib.error) as error:
         raise InputError(f"{source} is no file that bitsweep exported: {error}") from error
     if document.get("format") != FORMAT:
         raise InputError(
@@ -139,12 +181,13 @@ def _parts(source: Path) -> tuple[dict[str, Any], Rows]:
         from pyarrow import parquet
 
         table = parquet.read_table(source)
-        return json.loads(table.schema.metadata[_KEY.encode()]), table.to_pylist()
+        document = zlib.decompress(b64decode(table.schema.metadata[_KEY.encode()]))
+        return json.loads(document), table.to_pylist()
     with source.open(encoding="utf-8", newline="") as file:
-        key, _, document = file.readline().partition(" ")
+        key, _, line = file.readline().partition(" ")
         if key != f"#{_KEY}":
             raise ValueError(f"its first line does not begin with #{_KEY}")
-        return json.loads(document), list(_csv_rows(file))
+        return json.loads(line), list(_csv_rows(file))
 
 
 def _csv_rows(lines: Any) -> Iterator[dict[str, Any]]:  # an open text file

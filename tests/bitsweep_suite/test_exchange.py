@@ -20,8 +20,8 @@ from tests.bitsweep_suite.toys import (
 from bitsweep.analysis.render import render
 from bitsweep.analysis.table import sweep_table
 from bitsweep.cost import SampleCosts
-from bitsweep.errors import InputError, StoreError
-from bitsweep.exchange import export_sweep, import_results, write_rows
+from bitsweep.errors import InputError, StoreError, UnknownName
+from bitsweep.exchange import export_sweeps, import_results, write_rows
 from bitsweep.store.database import open_to_read, open_to_write
 from bitsweep.store.reader import Reader
 from bitsweep.store.transfer import CARRIED, store_rows
@@ -84,7 +84,7 @@ def exported(folder: Path, output: Path) -> int:
     """Export the sweep of the folder's store."""
     reader = reading(folder / "store.db")
     try:
-        return export_sweep(reader, "toy", output)
+        return export_sweeps(reader, ["toy"], output)
     finally:
         reader.close()
 
@@ -103,11 +103,45 @@ def test_a_sweep_goes_through_either_kind_of_store(made: Path, store: str, tmp_p
     exported(made, tmp_path / "first.parquet")
     import_results(tmp_path / "first.parquet", store)
     reader = Reader(open_to_read(store))
-    export_sweep(reader, "toy", tmp_path / "second.parquet")
+    export_sweeps(reader, ["toy"], tmp_path / "second.parquet")
     reader.close()
     import_results(tmp_path / "second.parquet", str(tmp_path / "other.db"))
 
     assert content(tmp_path / "other.db") == content(made / "store.db")
+
+
+def test_a_store_is_imported_by_its_address(made: Path, store: str, tmp_path: Path) -> None:
+    import_results(made / "store.db", store)
+    first = import_results(store, str(tmp_path / "other.db"))
+    again = import_results(store, str(tmp_path / "other.db"))
+
+    assert first.added["measurements"] and content(tmp_path / "other.db") == content(
+        made / "store.db"
+    )
+    assert (again.added, again.conflicts) == ({}, [])
+
+
+def test_an_export_without_a_name_is_of_all_sweeps(made: Path, tmp_path: Path) -> None:
+    reader = reading(made / "store.db")
+    whole = export_sweeps(reader, [], tmp_path / "all.parquet")
+    named = export_sweeps(reader, ["toy", "toy"], tmp_path / "toy.parquet")
+    reader.close()
+    import_results(tmp_path / "all.parquet", str(tmp_path / "other.db"))
+
+    assert whole == named > 0
+    assert content(tmp_path / "other.db") == content(made / "store.db")
+
+
+def test_an_export_that_fails_leaves_the_former_file(made: Path, tmp_path: Path) -> None:
+    exported(made, tmp_path / "toy.csv")
+    before = (tmp_path / "toy.csv").read_bytes()
+    reader = reading(made / "store.db")
+    with pytest.raises(UnknownName):
+        export_sweeps(reader, ["toy", "toi"], tmp_path / "toy.csv")
+    reader.close()
+
+    assert (tmp_path / "toy.csv").read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["toy.csv"]
 
 
 @SUFFIXES

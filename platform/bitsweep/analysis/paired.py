@@ -74,15 +74,15 @@ def paired_values(differences: Sequence[float]) -> Paired:
 
 
 def _paired(points: Sequence[float], counts: Sequence[int]) -> Paired:
-    from scipy import stats
+    from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to load
 
     n, mean = len(points), fmean(points)
     sd = stdev(points) if n > 1 else None
     p_t = low = high = None
     if sd:
         error = sd / sqrt(n)
-        p_t = float(2 * stats.t.sf(abs(mean) / error, n - 1))
-        reach = float(stats.t.ppf(0.975, n - 1)) * error
+        p_t = float(2 * stdtr(n - 1, -abs(mean) / error))
+        reach = float(stdtrit(n - 1, 0.975)) * error
         low, high = mean - reach, mean + reach
     return Paired(
         n=n,

@@ -102,24 +102,27 @@ def report(
 
 
 def export(
-    sweep: SweepArgument,
+    sweeps: Annotated[
+        list[str] | None, typer.Argument(metavar="[SWEEP...]", show_default=False)
+    ] = None,
+    *,
     output: Annotated[Path, typer.Option("--output", help="A .parquet or .csv file.")],
     store: StoreOption = None,
 ) -> None:
-    """Write a sweep into one file, without a loss; `bitsweep import` reads it back."""
-    from bitsweep.exchange import export_sweep
+    """Write sweeps (none named: all) into one file, losslessly; `bitsweep import` reads it."""
+    from bitsweep.exchange import export_sweeps
 
     with _writing(output):
-        number = export_sweep(open_reader(store), sweep, output)
+        number = export_sweeps(open_reader(store), sweeps or [], output)
     typer.echo(f"{number} measurements written to {output}")
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="FILE_OR_STORE")],
+    source: Annotated[str, typer.Argument(metavar="FILE_OR_STORE")],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Merge an exported file or another SQLite store into the store.
+    """Merge an exported file or another store (a file or a URL) into the store.
 
     What stands is kept; facts that differ are told, and the exit code is then 1.
     """

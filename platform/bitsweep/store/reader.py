@@ -1,9 +1,9 @@
 """Reading the result database: plain records out, no SQL beyond this package."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Engine, Select, case, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -163,6 +163,12 @@ class Reader:
         """What a statement of this package answers, as plain mappings."""
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def batches(self, query: Select[Any], *, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+        """The same as tuples, so many at a time, for answers that are too long to be held."""
+        with self._engine.connect().execution_options(yield_per=size) as connection:
+            for part in connection.execute(query).partitions():
+                yield cast("Sequence[tuple[Any, ...]]", part)  # rows are tuples
 
     def sweeps(self) -> list[SweepRow]:
         """Every sweep, the newest first."""

@@ -1,23 +1,18 @@
-"""Rows of one store taken out as plain values, and merged into another one.
+"""Rows of a store taken out as plain values: of some sweeps, or all that another store may take.
 
-Ids are local to a store: rows are recognised by what they are (names, digests, epochs). What
-stands in the target is never changed by other facts: those are kept aside and told.
+Ids are local to a store; `merge` translates them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, insert, select, update
+from sqlalchemy import Select, Table, Text, cast, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from bitsweep.errors import StoreError
 from bitsweep.store import schema
 from bitsweep.store.database import first_line
 from bitsweep.store.reader import Reader
-from bitsweep.store.rows import facts
-from bitsweep.store.writer import insert_measured, standing_facts, utc_now
-from bitsweep.trial import digest
 
 Rows = list[dict[str, Any]]
 CARRIED: tuple[Table, ...] = (
@@ -41,60 +36,69 @@ CARRIED: tuple[Table, ...] = (
     schema.outcomes,
 )
 _BATCH = 500
+_WHOLE_BATCH = 50_000
 
 
-@dataclass(slots=True, kw_only=True)
-class Merged:
-    """What a merge added, in rows by table, and in words what it found to differ."""
+def described_rows(reader: Reader, names: Sequence[str] = ()) -> dict[str, Rows]:
+    """All but the measurements of these sweeps, by table, each row once; of all without a name.
 
-    added: dict[str, int] = field(default_factory=dict)
-    conflicts: list[str] = field(default_factory=list)
-
-    def count(self, table: Table, number: int = 1) -> None:
-        """Note that rows were added."""
-        if number:
-            self.added[table.name] = self.added.get(table.name, 0) + number
-
-
-def sweep_rows(reader: Reader, name: str) -> dict[str, Rows]:
-    """All that belongs to one sweep, by table; raise UnknownName if there is none.
-
-    An attempt or an outcome that another sweep saw is told as seen by this one.
+    Raises UnknownName for a sweep that is not there. An attempt or an outcome that a sweep beyond
+    these saw is told as seen by the first of these that contains the trial.
     """
-    sweep_id = reader.sweep(name).id
-    members = _where(reader, schema.memberships, "sweep_id", [sweep_id])
-    trial_ids = sorted({row["trial_id"] for row in members})
-    rows = _of_trials(reader, trial_ids)
+    if not names:
+        tables = [table for table in CARRIED if table is not schema.measurements]
+        return _readable(lambda: {table.name: reader.rows(select(table)) for table in tables})
+    sweep_ids = [reader.sweep(name).id for name in dict.fromkeys(names)]
+    members = _where(reader, schema.memberships, "sweep_id", sweep_ids)
+    contained = {row["trial_id"]: row["sweep_id"] for row in reversed(members)}
+    rows = _of_trials(reader, sorted(contained))
     for table in (schema.attempts, schema.outcomes):
-        rows[table.name] = [row | {"sweep_id": sweep_id} for row in rows[table.name]]
-    arms = _where(reader, schema.arms, "sweep_id", [sweep_id])
+        for row in rows[table.name]:
+            if row["sweep_id"] not in sweep_ids:
+                row["sweep_id"] = contained[row["trial_id"]]
+    arms = _where(reader, schema.arms, "sweep_id", sweep_ids)
     arm_ids = [row["id"] for row in arms]
     return {
-        "sweeps": _where(reader, schema.sweeps, "id", [sweep_id]),
+        "sweeps": _where(reader, schema.sweeps, "id", sweep_ids),
         "arms": arms,
         "configurations": _where(reader, schema.configurations, "arm_id", arm_ids),
-        "comparisons": _where(reader, schema.comparisons, "sweep_id", [sweep_id]),
+        "comparisons": _where(reader, schema.comparisons, "sweep_id", sweep_ids),
         "memberships": members,
         **rows,
     }
 
 
+def measured_batches(
+    reader: Reader, trial_ids: Sequence[str] | None
+) -> Iterator[Sequence[tuple[Any, ...]]]:
+    """Measurements of these trials (None: of all) in the table's columns, sums as JSON text.
+
+    Tuples in batches: a store may hold millions, and only a file's columns are made of them.
+    """
+    table = schema.measurements
+    columns = [cast(one, Text) if one.name == "metric_sums" else one for one in table.columns]
+    query = select(*columns).order_by(table.c.id)
+    if trial_ids is None:
+        yield from reader.batches(query, size=_WHOLE_BATCH)
+        return
+    for some in batches(trial_ids):
+        yield from reader.batches(query.where(table.c.trial_id.in_(some)), size=_WHOLE_BATCH)
+
+
 def _of_trials(reader: Reader, trial_ids: Sequence[str]) -> dict[str, Rows]:
-    """What hangs on trials: numbers, bits, models, attempts and outcomes."""
+    """What hangs on trials but their measurements: bits, models, attempts and outcomes."""
     trials = _where(reader, schema.trials, "id", trial_ids)
     by_trial = (
         schema.parameters,
         schema.attempts,
         schema.evaluations,
-        schema.measurements,
         schema.conflicts,
         schema.outcomes,
     )
     rows = {table.name: _where(reader, table, "trial_id", trial_ids) for table in by_trial}
-    measured = rows["measurements"]
-    allocation_ids = sorted({row["allocation_id"] for row in measured})
     model_ids = sorted({row["model_id"] for row in trials})
     provenance_ids = sorted({row["provenance_id"] for row in rows["attempts"]})
+    allocation_ids = _allocation_ids(reader, trial_ids)
     return {
         **rows,
         "trials": trials,
@@ -107,294 +111,48 @@ def _of_trials(reader: Reader, trial_ids: Sequence[str]) -> dict[str, Rows]:
     }
 
 
+def _allocation_ids(reader: Reader, trial_ids: Sequence[str]) -> list[int]:
+    table = schema.measurements
+    query = select(table.c.allocation_id).distinct()
+    return sorted({row["allocation_id"] for row in _each(reader, query, table, trial_ids)})
+
+
 def _sample_costs(reader: Reader, trial_ids: Sequence[str]) -> Rows:
     costs, measured = schema.sample_costs, schema.measurements
     joined = costs.join(measured, measured.c.id == costs.c.measurement_id)
+    return _each(reader, select(costs).select_from(joined), measured, trial_ids)
+
+
+def _each(reader: Reader, query: Select[Any], table: Table, trial_ids: Sequence[str]) -> Rows:
     rows = []
-    for some in _batches(trial_ids):
-        query = select(costs).select_from(joined).where(measured.c.trial_id.in_(some))
-        rows += reader.rows(query)
+    for some in batches(trial_ids):
+        rows += reader.rows(query.where(table.c.trial_id.in_(some)))
     return rows
 
 
 def store_rows(reader: Reader) -> dict[str, Rows]:
     """Every row of a store that another one may take over."""
+    return _readable(lambda: {table.name: reader.rows(select(table)) for table in CARRIED})
+
+
+def _readable(read: Callable[[], dict[str, Rows]]) -> dict[str, Rows]:
     try:
-        return {table.name: reader.rows(select(table)) for table in CARRIED}
+        return read()
     except SQLAlchemyError as error:
         raise StoreError(
-            f"the store cannot be read ({first_line(error)}): was it made by another version?"
+            f"the store cannot be read ({first_line(error)}): was it made by another version? "
+            "`bitsweep store upgrade` brings it to this one"
         ) from error
 
 
 def _where(reader: Reader, table: Table, column: str, values: Sequence[Any]) -> Rows:
     order = list(table.primary_key.columns)
     rows = []
-    for some in _batches(values):
+    for some in batches(values):
         rows += reader.rows(select(table).where(table.c[column].in_(some)).order_by(*order))
     return rows
 
 
-def _batches(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+def batches(values: Sequence[Any]) -> Iterable[Sequence[Any]]:
+    """The values in pieces that a statement may name one by one."""
     return (values[start : start + _BATCH] for start in range(0, len(values), _BATCH))
-
-
-def merge(engine: Engine, rows: Mapping[str, Rows]) -> Merged:
-    """Add what the target lacks, wholly or not at all; doing it twice changes nothing."""
-    unknown = set(rows) - {table.name for table in CARRIED}
-    if unknown:
-        raise StoreError(f"rows of tables that this version does not know: {sorted(unknown)}")
-    try:
-        with engine.begin() as connection:
-            return _Merge(connection, rows).run()
-    except KeyError as error:
-        raise StoreError(
-            f"nothing was merged: a row refers to {error}, which is absent"
-        ) from error
-    except SQLAlchemyError as error:
-        raise StoreError(f"nothing was merged: {first_line(error)}") from error
-
-
-class _Merge:
-    """One merge in one transaction; `_ids` translates the source's ids to the target's."""
-
-    def __init__(self, connection: Connection, rows: Mapping[str, Rows]) -> None:
-        self._connection = connection
-        self._rows = {table.name: list(rows.get(table.name, ())) for table in CARRIED}
-        self._ids: dict[str, dict[Any, int]] = {}
-        self._done = Merged()
-        self._costs: dict[int, Rows] = {}  # by the source's id of the measurement
-        for row in self._rows["sample_costs"]:
-            self._costs.setdefault(row["measurement_id"], []).append(row)
-
-    def run(self) -> Merged:
-        self._named(schema.sweeps, ("name",), compared=("text_sha256",))
-        self._arms()
-        self._configurations()
-        self._plain(schema.comparisons, ("sweep_id", "arm", "against", "at"))
-        new_models = self._named(schema.models, ("digest",))
-        self._children(schema.layers, "model_id", new_models, parent="models")
-        new_trials = self._trials()
-        self._add(schema.parameters, self._of(schema.parameters, new_trials))
-        self._plain(
-            schema.memberships, ("sweep_id", "arm_id", "configuration_id", "trial_id", "stage")
-        )
-        self._named(schema.provenance, ("digest",))
-        self._plain(schema.attempts, ("trial_id", "sweep_id", "owner", "started_at"))
-        self._allocations()
-        self._evaluations()
-        self._plain(schema.conflicts, ("trial_id", "epoch", "recorded_at"))
-        self._outcomes()
-        return self._done
-
-    def _of(self, table: Table, trial_ids: set[str]) -> Rows:
-        return [row for row in self._rows[table.name] if row["trial_id"] in trial_ids]
-
-    def _translated(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with the target's ids in place of the source's, and without its own."""
-        translated = {name: value for name, value in row.items() if name != "id"}
-        for column, table in _FOREIGN.items():
-            if translated.get(column) is not None:
-                translated[column] = self._ids[table][translated[column]]
-        return translated
-
-    def _find(self, table: Table, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        query = select(table)
-        for name, value in key.items():
-            column = table.c[name]
-            query = query.where(column.is_(None) if value is None else column == value)
-        found = self._connection.execute(query).mappings().first()
-        return None if found is None else dict(found)
-
-    def _insert(self, table: Table, row: Mapping[str, Any]) -> int:
-        done = self._connection.execute(insert(table).values(**row).returning(table.c.id))
-        self._done.count(table)
-        return int(done.scalar_one())
-
-    def _add(self, table: Table, rows: Rows) -> None:
-        if rows:
-            self._connection.execute(insert(table), rows)
-        self._done.count(table, len(rows))
-
-    def _named(
-        self, table: Table, key: Sequence[str], *, compared: Sequence[str] = ()
-    ) -> set[Any]:
-        """Rows with an id and a name of their own; return the source's ids of the added ones."""
-        ids = self._ids.setdefault(table.name, {})
-        new = set()
-        for row in self._rows[table.name]:
-            arrived = self._translated(row)
-            standing = self._find(table, {name: arrived[name] for name in key})
-            if standing is None:
-                ids[row["id"]] = self._insert(table, arrived)
-                new.add(row["id"])
-                continue
-            ids[row["id"]] = standing["id"]
-            if any(standing[name] != arrived[name] for name in compared):
-                name = " ".join(str(arrived[part]) for part in key)
-                self._done.conflicts.append(
-                    f"{table.name} {name}: differs in {', '.join(compared)}; what stands is kept"
-                )
-        return new
-
-    def _plain(self, table: Table, key: Sequence[str]) -> None:
-        """Rows that nothing refers to: added where their key does not stand."""
-        for row in self._rows[table.name]:
-            arrived = self._translated(row)
-            if self._find(table, {name: arrived[name] for name in key}) is None:
-                self._add(table, [arrived])
-
-    def _children(self, table: Table, column: str, new: set[Any], *, parent: str) -> None:
-        """Rows that stand and fall with a parent which was added."""
-        ids = self._ids[parent]
-        mine = [row for row in self._rows[table.name] if row[column] in new]
-        self._add(table, [row | {column: ids[row[column]]} for row in mine])
-
-    def _arms(self) -> None:
-        """An arm added to a sweep that stands with another text is not current there."""
-        table, ids = schema.arms, self._ids.setdefault("arms", {})
-        sweeps = {row["id"]: row for row in self._rows["sweeps"]}
-        for row in self._rows["arms"]:
-            arrived = self._translated(row)
-            standing = self._find(table, {n: arrived[n] for n in ("sweep_id", "name", "digest")})
-            if standing is not None:
-                ids[row["id"]] = standing["id"]
-                continue
-            kept = self._find(schema.sweeps, {"id": arrived["sweep_id"]})
-            is_same = kept is not None and (
-                kept["text_sha256"] == sweeps[row["sweep_id"]]["text_sha256"]
-            )
-            arrived["is_current"] = bool(arrived["is_current"] and is_same)
-            ids[row["id"]] = self._insert(table, arrived)
-
-    def _configurations(self) -> None:
-        """Numbers go on after those that stand in the study."""
-        table, ids = schema.configurations, self._ids.setdefault("configurations", {})
-        for row in self._rows["configurations"]:
-            arrived = self._translated(row)
-            standing = self._find(table, {n: arrived[n] for n in ("arm_id", "study", "digest")})
-            if standing is not None:
-                ids[row["id"]] = standing["id"]
-                continue
-            taken = {n: arrived[n] for n in ("arm_id", "study", "number")}
-            if self._find(table, taken) is not None:
-                study = (table.c.arm_id == arrived["arm_id"]) & (table.c.study == arrived["study"])
-                numbers = self._connection.execute(select(table.c.number).where(study)).scalars()
-                arrived["number"] = max(numbers) + 1
-            ids[row["id"]] = self._insert(table, arrived)
-
-    def _trials(self) -> set[str]:
-        """Trials are what their id says; return those that were added."""
-        table = schema.trials
-        new = []
-        for row in self._rows["trials"]:
-            if self._find(table, {"id": row["id"]}) is None:
-                new.append(row | {"model_id": self._ids["models"][row["model_id"]]})
-        # Rises again with the evaluations, so that it never names one that did not arrive.
-        self._add(table, [row | {"last_epoch": None} for row in new])
-        return {row["id"] for row in new}
-
-    def _allocations(self) -> None:
-        """The digest holds the model's id, so that it is made anew for the target."""
-        ids, table = self._ids.setdefault("allocations", {}), schema.allocations
-        bits: dict[int, Rows] = {}
-        for row in self._rows["layer_bits"]:
-            plain = {name: value for name, value in row.items() if name != "allocation_id"}
-            bits.setdefault(row["allocation_id"], []).append(plain)
-        for row in self._rows["allocations"]:
-            arrived = self._translated(row)
-            mine = sorted(bits.get(row["id"], []), key=lambda one: (one["layer"], one["variant"]))
-            arrived["digest"] = digest([arrived["model_id"], arrived["label"], mine])
-            standing = self._find(table, {"digest": arrived["digest"]})
-            if standing is not None:
-                ids[row["id"]] = standing["id"]
-                continue
-            ids[row["id"]] = self._insert(table, arrived)
-            self._add(schema.layer_bits, [r | {"allocation_id": ids[row["id"]]} for r in mine])
-
-    def _evaluations(self) -> None:
-        """An evaluation stands or arrives as a whole; other numbers are kept in `conflicts`."""
-        measured: dict[tuple[str, int], Rows] = {}
-        for row in self._rows["measurements"]:
-            measured.setdefault((row["trial_id"], row["epoch"]), []).append(row)
-        standing = self._standing_evaluations()
-        fresh: Rows = []
-        for row in self._rows["evaluations"]:
-            key = (row["trial_id"], row["epoch"])
-            if key in standing:
-                self._compare(key, measured.get(key, []))
-            else:
-                fresh.append(row)
-        self._add(schema.evaluations, [self._translated(row) for row in fresh])
-        keys = {(row["trial_id"], row["epoch"]) for row in fresh}
-        self._measurements([row for key in measured if key in keys for row in measured[key]])
-        newest: dict[str, int] = {}
-        for trial_id, epoch in keys:
-            newest[trial_id] = max(epoch, newest.get(trial_id, epoch))
-        for trial_id, epoch in newest.items():
-            self._raise_last_epoch(trial_id, epoch)
-
-    def _standing_evaluations(self) -> set[tuple[str, int]]:
-        table = schema.evaluations
-        trial_ids = sorted({row["trial_id"] for row in self._rows["evaluations"]})
-        found: set[tuple[str, int]] = set()
-        for some in _batches(trial_ids):
-            query = select(table.c.trial_id, table.c.epoch).where(table.c.trial_id.in_(some))
-            found |= {(row.trial_id, row.epoch) for row in self._connection.execute(query)}
-        return found
-
-    def _measurements(self, rows: Rows) -> None:
-        costs = [self._costs.get(row["id"], []) for row in rows]
-        insert_measured(self._connection, [self._translated(row) for row in rows], costs)
-        self._done.count(schema.measurements, len(rows))
-        self._done.count(schema.sample_costs, sum(map(len, costs)))
-
-    def _compare(self, key: tuple[str, int], rows: Rows) -> None:
-        stands = standing_facts(self._connection, *key)
-        arrived = sorted(
-            facts(self._translated(row), self._costs.get(row["id"], ())) for row in rows
-        )
-        if stands == arrived:
-            return
-        told = {"trial_id": key[0], "epoch": key[1]}
-        self._done.conflicts.append(
-            f"trial {key[0][:12]}, epoch {key[1]}: measured with other numbers; "
-            "what stands is kept, the others are in the table conflicts"
-        )
-        kept = self._connection.execute(
-            select(schema.conflicts.c.arrived).where(
-                (schema.conflicts.c.trial_id == key[0]) & (schema.conflicts.c.epoch == key[1])
-            )
-        ).scalars()
-        if arrived not in list(kept):
-            facts_ = {"recorded": stands, "arrived": arrived, "recorded_at": utc_now()}
-            self._add(schema.conflicts, [told | facts_])
-
-    def _raise_last_epoch(self, trial_id: str, epoch: int) -> None:
-        table = schema.trials
-        lower = table.c.last_epoch.is_(None) | (table.c.last_epoch < epoch)
-        mine = (table.c.id == trial_id) & lower
-        self._connection.execute(update(table).where(mine).values(last_epoch=epoch))
-
-    def _outcomes(self) -> None:
-        """A finished trial stays finished; any other outcome may become that."""
-        table = schema.outcomes
-        for row in self._rows["outcomes"]:
-            arrived = self._translated(row)
-            standing = self._find(table, {"trial_id": row["trial_id"]})
-            if standing is None:
-                self._add(table, [arrived])
-            elif standing["status"] != "finished" and arrived["status"] == "finished":
-                mine = table.c.trial_id == row["trial_id"]
-                self._connection.execute(update(table).where(mine).values(**arrived))
-                self._done.count(table)
-
-
-_FOREIGN = {
-    "sweep_id": "sweeps",
-    "arm_id": "arms",
-    "configuration_id": "configurations",
-    "model_id": "models",
-    "provenance_id": "provenance",
-    "allocation_id": "allocations",
-}
