@@ -6,7 +6,8 @@ from sqlalchemy import inspect
 
 from bitsweep.store.database import open_to_write
 from bitsweep.store.dictionary import dictionary
-from bitsweep.store.schema import VIEWS, metadata
+from bitsweep.store.schema import metadata
+from bitsweep.store.views import VIEWS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "data-dictionary.md"
 

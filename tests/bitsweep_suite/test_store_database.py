@@ -18,6 +18,7 @@ from bitsweep.errors import StoreError
 from bitsweep.store import database, schema
 from bitsweep.store.database import open_to_read, open_to_write
 from bitsweep.store.reader import Reader
+from bitsweep.store.views import VIEW_COLUMNS, VIEWS
 from bitsweep.store.writer import Writer
 from bitsweep.trial import Finished
 
@@ -58,10 +59,8 @@ def migrate(engine: Engine, revision: str) -> None:
     config.set_main_option("script_location", str(folder))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        if revision == "base":
-            command.downgrade(config, revision)
-        else:
-            command.upgrade(config, revision)
+        go = command.upgrade if revision == "head" else command.downgrade
+        go(config, revision)
 
 
 # The two unique indexes over COALESCE: SQLite does not tell what they are made of.
@@ -77,14 +76,14 @@ def test_the_migrated_schema_is_that_of_the_code(engine: Engine) -> None:
 
 
 def _is_no_view(_object: object, name: str, _kind: str, _reflected: bool, _other: object) -> bool:
-    return name not in schema.VIEWS
+    return name not in VIEWS
 
 
 def test_the_views_of_the_migration_are_those_of_the_code() -> None:
     versions = Path(database.__file__).parent / "migrations" / "versions"
     newest = sorted(versions.glob("*.py"))[-1].read_text(encoding="utf-8")
 
-    assert all(view in newest for view in schema.VIEWS.values())
+    assert all(view in newest for view in VIEWS.values())
 
 
 def test_a_store_with_data_goes_down_and_up_again(engine: Engine) -> None:
@@ -94,6 +93,20 @@ def test_a_store_with_data_goes_down_and_up_again(engine: Engine) -> None:
 
     assert empty == {"alembic_version"}
     assert set(TABLES.split()) <= set(inspect(engine).get_table_names())
+
+
+def test_a_store_of_the_first_version_keeps_its_data_on_the_way_up_and_down(
+    engine: Engine,
+) -> None:
+    counted = "SELECT COUNT(*), MAX(top1_percent) FROM results"
+    before = Reader(engine).query(counted)[1]
+    migrate(engine, "0001")
+    old = (set(inspect(engine).get_view_names()), Reader(engine).query(counted)[1])
+    migrate(engine, "head")
+
+    assert old == ({"member_results", "results", "best_per_bit"}, before)
+    assert set(inspect(engine).get_view_names()) == set(VIEWS)
+    assert Reader(engine).query(counted)[1] == before
 
 
 def test_an_upgrade_keeps_the_data(engine: Engine, store: str) -> None:
@@ -112,9 +125,21 @@ def test_the_view_of_results_has_the_columns_that_scripts_rely_on(reader: Reader
     assert names == RESULTS_COLUMNS.split()
 
 
-@pytest.mark.parametrize("view", schema.VIEWS)
-def test_each_view_answers(view: str, reader: Reader) -> None:
-    assert len(reader.query(f"SELECT * FROM {view}")[1]) == 1
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_answers_with_the_columns_that_the_dictionary_explains(
+    view: str, reader: Reader
+) -> None:
+    names, rows = reader.query(f"SELECT * FROM {view}")
+
+    assert len(rows) == 1
+    assert names == list(VIEW_COLUMNS[view])
+
+
+def test_the_wide_view_reads_any_parameter_by_its_name(reader: Reader) -> None:
+    sql = "SELECT parameters ->> 'x', learning_rate FROM trial_parameters_wide"
+    ((x, rate),) = reader.query(sql)[1]
+
+    assert (float(x), rate) == (0.5, None)
 
 
 WRITES = (

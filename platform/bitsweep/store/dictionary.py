@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from sqlalchemy import Column, Table
 
-from bitsweep.store.schema import VIEWS, metadata
+from bitsweep.store.schema import metadata
+from bitsweep.store.views import VIEW_COLUMNS, VIEW_PURPOSES, VIEWS
 
 _HEAD = """# Data dictionary
 
@@ -16,12 +17,6 @@ percents and means are derived in views and tables. BitOps and sizes stand once 
 `body` (body layers only), `whole_ends8` (whole network, first and last layer at 8 bits),
 `whole_ends32` (the same at 32 bits), `whole_agent` (`whole_ends8` and the agent).
 """
-_VIEW_PURPOSES = {
-    "member_results": "`results` with the configuration each row belongs to: the tables' source",
-    "results": "one row per trial, split and allocation at the trial's last epoch: start here",
-    "scores": "`results` by the metric that each sweep is judged by, whichever it is: `value`",
-    "best_per_bit": "the best arm by that metric on test per sweep and allocation, over seeds",
-}
 
 
 def dictionary() -> str:
@@ -54,8 +49,12 @@ def _sentence(text: str) -> str:
 
 def _view(name: str, text: str) -> Iterable[str]:
     yield f"\n### {name}\n"
-    yield f"{_sentence(_VIEW_PURPOSES[name])}\n"
-    yield f"```sql\n{text.strip()}\n```"
+    yield f"{_sentence(VIEW_PURPOSES[name])}\n"
+    yield "| column | meaning |"
+    yield "| --- | --- |"
+    for column, meaning in VIEW_COLUMNS[name].items():
+        yield f"| {column} | {meaning} |"
+    yield f"\n```sql\n{text.strip()}\n```"
 
 
 if __name__ == "__main__":
