@@ -1,5 +1,6 @@
 """Opening a result database: its address, its pragmas, its migrations."""
 
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,26 @@ def first_line(error: Exception) -> str:
     """The first line of a database's complaint, without the statement behind it."""
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().splitlines()[0]
+
+
+def place_in(error: SQLAlchemyError, sql: str) -> str:
+    """Where the statement is wrong, as ` (line 2, column 7)`; empty where nobody can tell.
+
+    PostgreSQL tells; SQLite names a word, which is a place if it stands once in the statement.
+    """
+    cause = getattr(error, "orig", None)
+    told = getattr(getattr(cause, "diag", None), "statement_position", None)
+    if told is not None:
+        at = int(told) - 1
+    else:
+        named = re.search(r'near "(.+?)"|no such \w+: ([\w.]+)', str(cause))
+        word = re.escape(named.group(1) or named.group(2)) if named else "(?!)"
+        found = [one.start() for one in re.finditer(rf"(?<!\w){word}(?!\w)", sql)]
+        if len(found) != 1:
+            return ""
+        at = found[0]
+    before = sql[:at]
+    return f" (line {before.count(chr(10)) + 1}, column {at - before.rfind(chr(10))})"
 
 
 def _sqlite_one_file(connection: Any, _record: Any) -> None:  # a DB-API connection

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Engine, Select, case, func, select, text
+from sqlalchemy import ColumnElement, Engine, Executable, Select, case, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from bitsweep.errors import InputError, StoreError, UnknownName, nearest
@@ -159,10 +159,12 @@ class Reader:
         """Let go of the database."""
         self._engine.dispose()
 
-    def rows(self, query: Select[Any]) -> list[dict[str, Any]]:
+    def rows(
+        self, query: Executable, parameters: Mapping[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
         """What a statement of this package answers, as plain mappings."""
         with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return [dict(row) for row in connection.execute(query, parameters).mappings()]
 
     def batches(self, query: Select[Any], *, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
         """The same as tuples, so many at a time, for answers that are too long to be held."""
@@ -391,7 +393,9 @@ class Reader:
                     raise StoreError("the statement returns no rows: only SELECT is of use here")
                 return list(result.keys()), [tuple(row) for row in result.fetchmany(limit)]
         except SQLAlchemyError as error:
-            raise StoreError(f"the query failed: {first_line(error)}") from error
+            raise StoreError(
+                f"the query failed: {first_line(error)}{place_in(error, sql)}"
+            ) from error
 
 
 def _status_without_outcome(last_epoch: ColumnElement[Any]) -> ColumnElement[str]:
