@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bitsweep.errors import InputError, StoreError, UnknownName, nearest
 from bitsweep.space import Value
 from bitsweep.store import schema
-from bitsweep.store.database import first_line
+from bitsweep.store.database import first_line, place_in
 from bitsweep.sweep import Stage
 from bitsweep.trial import (
     Diverged,
