@@ -2,6 +2,7 @@
 
 import os
 from types import TracebackType
+from typing import Literal
 
 import pandas as pd
 
@@ -48,9 +49,9 @@ class Results:
         self._reader.close()
 
     def sweeps(self) -> pd.DataFrame:
-        """A row per sweep, the newest first: name, question, convention, times."""
+        """A row per sweep, the newest first: name, question, metric, convention, times."""
         rows = self._reader.sweeps()
-        names = ["name", "question", "goal", "convention", "created_at", "updated_at"]
+        names = ["name", "question", "metric", "goal", "convention", "created_at", "updated_at"]
         return pd.DataFrame(
             [[getattr(one, name) for name in names] for one in rows], columns=names
         )
@@ -63,30 +64,34 @@ class Results:
         split: Split | None = None,
         allocation: str | None = None,
         status: str | None = None,
+        view: Literal["results", "scores"] = "results",
     ) -> pd.DataFrame:
         """The view `results` (docs/data-dictionary.md) of these sweeps, or of all, filtered.
 
         One row per trial, split and allocation at the trial's last epoch. Report stage "confirm"
-        and split "test"; what validation of the search says flatters its winner.
+        and split "test"; what validation of the search says flatters its winner. The view `scores`
+        has the metric that each sweep is judged by in place of top-1: `metric`, `value`.
         """
         equal = {"arm": arm, "stage": stage, "split": split}
         equal |= {"allocation": allocation, "status": status}
-        names, rows = view_rows(
-            self._reader, self._known(sweeps), {k: v for k, v in equal.items() if v is not None}
-        )
+        given = {name: value for name, value in equal.items() if value is not None}
+        names, rows = view_rows(self._reader, self._known(sweeps), given, view=view)
         return pd.DataFrame(rows, columns=names)
 
     def table(self, sweep: str, *, split: Split | None = None) -> pd.DataFrame:
-        """The sweep's table, a row per arm and allocation: mean, sd, n in percent, and costs."""
+        """The sweep's table, a row per arm and allocation: mean and sd in `unit`, n, costs."""
         return pd.DataFrame(table_rows(sweep_table(self._reader, sweep, split=split)))
 
     def curves(self, sweep: str, *, split: Split = "validation") -> pd.DataFrame:
-        """What the current arms measured epoch by epoch, with `top1_percent`."""
-        points = curve_points(self._reader, self._reader.sweep(sweep).id, split=split)
-        names = [*CurvePoint.__dataclass_fields__, "top1_percent"]
-        return pd.DataFrame(
+        """The sweep's metric as the current arms measured it epoch by epoch: `metric`, `value`."""
+        row = self._reader.sweep(sweep)
+        points = curve_points(self._reader, row.id, metric=row.metric, split=split)
+        names = list(CurvePoint.__dataclass_fields__)
+        frame = pd.DataFrame(
             [[getattr(one, name) for name in names] for one in points], columns=names
         )
+        frame.insert(len(names) - 1, "metric", row.metric)
+        return frame
 
     def parameters(self, sweep: str) -> pd.DataFrame:
         """A row per trial of the sweep, a column per resolved parameter that any of them has."""

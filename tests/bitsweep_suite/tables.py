@@ -24,6 +24,7 @@ def cell(arm: str, allocation: str, correct: Sequence[int], *, method: str = "ls
         value_by_seed=dict(enumerate(percents)),
         correct_by_seed=dict(enumerate(correct)),
         total=1000,
+        trial_ids=frozenset(f"{arm} {allocation} {one}" for one in range(len(correct))),
     )
 
 

@@ -40,6 +40,14 @@ def test_the_mean_of_the_frame_is_that_of_the_table(results: Results) -> None:
     assert frame["top1_percent"].mean() == pytest.approx(table.loc[("fixed", "w3a3"), "mean"])
 
 
+def test_scores_are_the_metric_of_the_sweep(results: Results) -> None:
+    scores = results.results("toy", split="test", view="scores")
+    frame = results.results("toy", split="test")
+
+    assert list(scores.columns) == list(VIEW_COLUMNS["scores"])
+    assert scores["value"].tolist() == frame["top1_percent"].tolist()
+
+
 def test_parameters_have_a_column_each(results: Results) -> None:
     frame = results.parameters("toy")
 
@@ -48,7 +56,11 @@ def test_parameters_have_a_column_each(results: Results) -> None:
 
 
 def test_curves_and_queries_and_sweeps_are_frames(results: Results) -> None:
-    assert results.curves("toy")["epoch"].max() == 4
+    curves = results.curves("toy")
+
+    assert curves["epoch"].max() == 4
+    assert curves["metric"].unique().tolist() == ["top1_percent"]
+    assert curves["value"].between(0, 100).all()
     assert results.query("SELECT COUNT(*) AS n FROM sweeps")["n"].tolist() == [1]
     assert results.sweeps()["name"].tolist() == ["toy"]
     assert results.sweep("toy").question == "?"

@@ -36,6 +36,7 @@ _SIGNS = {
     "\u00b5": "\\ensuremath{\\mu}",
     "\u2013": "--",
     "\u2014": "---",
+    "\u2021": "\\textdaggerdbl{}",
     "\u2019": "\\textquoteright{}",
     "\u2026": "\\dots{}",
 }
@@ -190,6 +191,7 @@ def _row(
     cell: Cell, mark: Mark | None, *, metric: Shown, width: int, units: tuple[Unit, Unit]
 ) -> str:
     spread = "{--}" if cell.sd is None else metric.number(cell.sd)
+    arm = escaped(cell.arm) + ("" if cell.is_searched else "\\textdaggerdbl{}")
     numbers = (
         _marked(metric.number(cell.mean), mark, width=width),
         spread,
@@ -197,7 +199,7 @@ def _row(
         f"{cell.bitops / units[0][0]:.3f}",
         f"{cell.size_bits / units[1][0]:.3f}",
     )
-    return " & ".join((escaped(cell.allocation), escaped(cell.arm), *numbers)) + " \\\\"
+    return " & ".join((escaped(cell.allocation), arm, *numbers)) + " \\\\"
 
 
 def _marked(number: str, mark: Mark | None, *, width: int) -> str:

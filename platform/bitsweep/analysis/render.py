@@ -10,7 +10,7 @@ from bitsweep.analysis.latex import latex_table
 from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.selection import Mark, marks
 from bitsweep.analysis.shown import Shown, shown
-from bitsweep.analysis.table import Cell, Compared, Difference, Table
+from bitsweep.analysis.table import UNSEARCHED, Cell, Compared, Difference, Table
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -49,6 +49,7 @@ def _row(cell: Cell, table: Table) -> dict[str, Any]:
         "mean_weight_bits": cell.mean_weight_bits,
         "convention": table.convention,
         "stage": table.stage,
+        "is_searched": cell.is_searched,
     }
 
 
@@ -121,7 +122,7 @@ def _line(cell: Cell, mark: Mark | None, metric: Shown) -> list[str]:
     return [
         cell.arm,
         cell.allocation,
-        f"{mean}{spread}",
+        f"{mean}{spread}{'' if cell.is_searched else UNSEARCHED}",
         str(cell.n),
         engineering(cell.bitops),
         f"{cell.size_bits:,}",

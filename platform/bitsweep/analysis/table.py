@@ -5,18 +5,20 @@ best is shown on validation and says so.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
 from bitsweep.analysis.equivalence import Equivalence
 from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner_notes
 from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
+from bitsweep.analysis.pareto import Point, hypervolume, normalised_area
 from bitsweep.analysis.published import Published
 from bitsweep.bits import parse_allocation
 from bitsweep.measurement import Split
-from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow
+from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow, TrialRow
 
 FULL_PRECISION = "w32a32"
+UNSEARCHED = "\u2021"  # a double dagger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,7 @@ class Cell:
     """One arm at one allocation: mean and sample sd of the sweep's metric over n seeds.
 
     `correct_by_seed` holds the counts behind it, for top-1 alone: they make paired tests exact.
+    Not `is_searched`: the arm was searched, but at other bits than these.
     """
 
     arm: str
@@ -39,6 +42,8 @@ class Cell:
     value_by_seed: Mapping[int, float]
     correct_by_seed: Mapping[int, int]
     total: int
+    trial_ids: frozenset[str] = frozenset()
+    is_searched: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ class Table:
     comparisons: tuple[Compared, ...]
     footnotes: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
+    missing: Mapping[tuple[str, str], str] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     metric: str = "top1_percent"
     goal: str = "maximize"
@@ -95,7 +101,8 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
     rows = reader.results(sweep.name)
     stage = "confirm" if any(row.stage == "confirm" for row in rows) else "search"
     split = split or ("test" if stage == "confirm" else "validation")
-    cells = _cells(arms, rows, sweep=sweep, stage=stage, split=split)
+    cells = _marked(_cells(arms, rows, sweep=sweep, stage=stage, split=split), arms, rows)
+    trials = reader.trial_rows(sweep.id)
     return Table(
         sweep=sweep.name,
         question=sweep.question,
@@ -107,14 +114,79 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
         cells=cells,
         comparisons=_compare(reader.comparisons(sweep.id), cells),
         footnotes=(
-            *footnotes(arms, reader.trial_rows(sweep.id), stage=stage),
+            *footnotes(arms, trials, stage=stage),
+            *_bit_notes(cells),
+            # Without a floor there is no area to measure.
+            *(area_notes(cells) if sweep.metric == "top1_percent" else ()),
             *search_notes(reader, sweep),
             *winner_notes(rows, sweep),
             *cost_notes(reader, sweep),
         ),
+        missing=_missing(trials, stage=stage),
         metric=sweep.metric,
         goal=sweep.goal,
     )
+
+
+def _marked(
+    cells: Mapping[tuple[str, str], Cell], arms: Sequence[ArmRow], rows: Sequence[ResultRow]
+) -> dict[tuple[str, str], Cell]:
+    """The cells with what the search looked at: an arm without a space has nothing to search."""
+    looked = {(row.arm, row.allocation) for row in rows if row.stage == "search"}
+    with_search = {arm.name for arm in arms if arm.configurations}
+    return {
+        key: replace(cell, is_searched=cell.arm not in with_search or key in looked)
+        for key, cell in cells.items()
+    }
+
+
+def _missing(trials: Sequence[TrialRow], *, stage: str) -> dict[tuple[str, str], str]:
+    """Why an arm may lack a cell: `failed` or `diverged`, by the bits of its trials."""
+    return {
+        (row.arm, label): row.status
+        for row in trials
+        if row.arm and row.stage == stage and row.status in ("failed", "diverged")
+        for label in row.bits.split("+")
+    }
+
+
+def _bit_notes(cells: Mapping[tuple[str, str], Cell]) -> Iterable[str]:
+    unsearched = [f"{c.arm} {c.allocation}" for c in cells.values() if not c.is_searched]
+    if unsearched:
+        yield f"{UNSEARCHED} bits that the arm's search did not look at: {', '.join(unsearched)}."
+
+
+def area_notes(cells: Mapping[tuple[str, str], Cell]) -> Iterable[str]:
+    """Accuracy over all bits in one number an arm, where two arms have two costs or more.
+
+    Both describe what was measured; nothing is chosen by them. Source: metrics.md, sections 5, 6.
+    """
+    points: dict[str, list[Point]] = {}
+    for cell in cells.values():
+        if cell.allocation != FULL_PRECISION:
+            points.setdefault(cell.arm, []).append(Point(cost=cell.bitops, accuracy=cell.mean))
+    points = {arm: some for arm, some in points.items() if len({p.cost for p in some}) > 1}
+    if not points:
+        return
+    low = max(min(one.cost for one in some) for some in points.values())
+    high = max(one.cost for some in points.values() for one in some)
+    if low < high:
+        areas = {arm: normalised_area(some, low=low, high=high) for arm, some in points.items()}
+        shown = ", ".join(f"{arm} {area:.2f}" for arm, area in areas.items())
+        yield (
+            f"Normalised area under accuracy over log2 BitOps from {low:.4g} to {high:.4g} "
+            f"(staircase, points of accuracy): {shown}."
+        )
+    volumes = {
+        arm: hypervolume(
+            [Point(cost=one.cost / high, accuracy=one.accuracy) for one in some],
+            cost_limit=1.0,
+            accuracy_floor=0.0,
+        )
+        for arm, some in points.items()
+    }
+    shown = ", ".join(f"{arm} {volume:.2f}" for arm, volume in volumes.items())
+    yield f"Hypervolume (reference: {high:.4g} BitOps as 1, and 0 %): {shown}."
 
 
 def _cells(
@@ -174,6 +246,7 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: st
             if metric == "top1_percent" and row.correct is not None
         },
         total=first.total,
+        trial_ids=frozenset(row.trial_id for row in rows),
     )
 
 

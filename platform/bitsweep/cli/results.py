@@ -168,28 +168,87 @@ def table(
     published: Annotated[
         bool, typer.Option("--published", help="Beside papers' numbers of the same setting.")
     ] = False,
-    store: StoreOption = None,
+    rows: Annotated[
+        Literal["arms", "methods", "models"] | None,
+        typer.Option("--rows", help="Sweeps joined into one grid, with these as its rows."),
+    ] = None,
+    columns: Annotated[
+        Literal["bits", "objectives"] | None,
+        typer.Option("--columns", help="bits: a grid; objectives: accuracy, BitOps, size."),
+    ] = None,
+    stores: Annotated[
+        list[str] | None,
+        typer.Option("--store", help="Result store; may be given again.", show_default=False),
+    ] = None,
 ) -> None:
     """Print sweeps' tables: mean, sd and n per arm and bit-width, and declared comparisons.
 
-    Each sweep is a block of its own; nothing is averaged over sweeps.
+    Each sweep is a block of its own. With --rows or --columns bits, sweeps of equal setting are
+    joined into one grid, in which a shared trial counts once; other settings stay blocks apart.
     """
     from bitsweep.analysis.render import csv_text, render, table_rows
     from bitsweep.analysis.selection import against, narrowed
 
-    reader = open_reader(store)
+    is_grid = columns == "bits" or (rows is not None and columns is None)
+    if is_grid and (against_arm or published):
+        raise InputError("--against and --published go with --columns objectives, the default")
+    if rows is not None and columns == "objectives" and rows != "arms":
+        raise InputError(f"--columns objectives shows arms, not {rows}: give --columns bits")
+    found = _of_stores(stores or [store_address(None)], list(dict.fromkeys(sweeps)))
+    if is_grid:
+        _print_grids(found, rows or "arms", at, form)
+        return
     tables = []
-    for name in dict.fromkeys(sweeps):
+    for reader, _, name in found:
         one = _table(reader, name, published=published)
         one = narrowed(one, at.split(",")) if at else one
         tables.append(against(one, against_arm, margin=margin) if against_arm else one)
-    rows = [row for one in tables for row in table_rows(one)]
+    cells = [row for one in tables for row in table_rows(one)]
     if form == "json":
-        typer.echo(json.dumps(rows, indent=2))
+        typer.echo(json.dumps(cells, indent=2))
     elif form == "csv":
-        typer.echo(csv_text(rows))
+        typer.echo(csv_text(cells))
     else:
         typer.echo("\n\n".join(render(one, form) for one in tables))
+
+
+def _of_stores(addresses: Sequence[str], names: Sequence[str]) -> list[tuple["Reader", str, str]]:
+    """Each sweep in each store that has it; a sweep that none has is a mistake."""
+    readers = [(open_reader(address), address) for address in dict.fromkeys(addresses)]
+    known = [{one.name for one in reader.sweeps()} for reader, _ in readers]
+    found = []
+    for name in names:
+        holding = [pair for pair, has in zip(readers, known, strict=True) if name in has]
+        if not holding:
+            readers[0][0].sweep(name)  # raises with the nearest name
+        found += [(reader, address, name) for reader, address in holding]
+    return found
+
+
+def _print_grids(
+    found: Sequence[tuple["Reader", str, str]],
+    rows: Literal["arms", "methods", "models"],
+    at: str | None,
+    form: TableFormat,
+) -> None:
+    from bitsweep.analysis.grid import Source, grids
+    from bitsweep.analysis.grid_text import render_grids
+    from bitsweep.analysis.selection import narrowed
+    from bitsweep.analysis.table import sweep_table
+    from bitsweep.store.database import shown
+    from bitsweep.store.history import settings
+
+    sources = []
+    for reader, address, name in found:
+        table = sweep_table(reader, name)
+        sources.append(
+            Source(
+                table=narrowed(table, at.split(",")) if at else table,
+                settings=tuple(settings(reader, reader.sweep(name).id)),
+                store=shown(address),
+            )
+        )
+    typer.echo(render_grids(grids(sources, rows=rows), form))
 
 
 def _table(reader: "Reader", name: str, *, published: bool) -> "Table":

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import String, bindparam, text
 
@@ -11,10 +11,14 @@ from bitsweep.store.views import VIEW_COLUMNS
 
 
 def view_rows(
-    reader: Reader, sweeps: Sequence[str], equal: Mapping[str, str]
+    reader: Reader,
+    sweeps: Sequence[str],
+    equal: Mapping[str, str],
+    *,
+    view: Literal["results", "scores"],
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of `results` of these sweeps (none: of all) where columns equal values."""
-    names = list(VIEW_COLUMNS["results"])
+    """Columns and rows of a view of these sweeps (none: of all) where columns equal values."""
+    names = list(VIEW_COLUMNS[view])
     unknown = set(equal) - set(names)
     assert not unknown, unknown  # names of columns come from our own code, never from a user
     conditions = [f"{name} = :{name}" for name in equal]
@@ -26,7 +30,7 @@ def view_rows(
         binds.append(bindparam("sweeps", expanding=True))
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = " ORDER BY sweep, arm, allocation, split, seed, trial_id"
-    statement = text(f"SELECT {', '.join(names)} FROM results{where}{order}").bindparams(*binds)
+    statement = text(f"SELECT {', '.join(names)} FROM {view}{where}{order}").bindparams(*binds)
     return names, [tuple(row.values()) for row in reader.rows(statement, parameters)]
 
 
