@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RESULTS := results
 
-.PHONY: help venv demo check test test-real bench docs system-packages clean
+.PHONY: help venv demo check test test-real bench docs examples system-packages clean
 
 help:
 	@echo "make demo             run sweeps/quickstart.toml and print its table (minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-real        everything that needs real outside parts (at most 35 minutes)"
 	@echo "make bench            every benchmark, into benchmarks/results/"
 	@echo "make docs             regenerate what is generated in docs/"
+	@echo "make examples         quickstart's tables, figures and report into docs/examples/"
 	@echo "make system-packages  Debian packages of the real parts (needs root)"
 	@echo "make clean            remove .venv, caches and builds; results stay"
 
@@ -52,6 +53,9 @@ bench: $(READY)
 docs: $(READY)
 	$(BIN)/bitsweep schema > docs/sweep.schema.json
 	$(BIN)/python -m bitsweep.store.dictionary > docs/data-dictionary.md
+
+examples: $(READY)
+	docs/examples/make.sh
 
 system-packages:
 	@missing=""; for package in postgresql chromium texlive-latex-base texlive-latex-recommended texlive-science lmodern poppler-utils; do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \

@@ -3,10 +3,19 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from tests.bitsweep_suite.tables import cell, table
-from tests.bitsweep_suite.toys import FIXED, SEARCHED, STARTED, acting, run_toy, toy_sweep
+from tests.bitsweep_suite.toys import (
+    CONDITIONAL,
+    FIXED,
+    SEARCHED,
+    STARTED,
+    acting,
+    run_toy,
+    toy_sweep,
+)
 
 from bitsweep.analysis.chart import _METHODS, Bars, Curves, Heat, arm_looks, method_look
 from bitsweep.analysis.curves import chosen_on_validation
@@ -16,7 +25,7 @@ from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.sweep import Arm, Search
 
-KINDS: tuple[Kind, ...] = ("pareto", "curves", "layers", "importance")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 WHOLE = Arm(name="whole", method="toy_fp32")
 
 
@@ -136,3 +145,40 @@ def test_a_sweep_in_which_all_failed_has_nothing_to_draw(kind: Kind, tmp_path: P
 
     with pytest.raises(InputError, match=r"toy"):
         sweep_chart(reading(tmp_path), "toy", kind)
+
+
+def test_a_slice_has_a_point_per_configuration_of_the_search(made: Path) -> None:
+    chart = sweep_chart(reading(made), "toy", "slices")
+    panel = chart.panels[0]
+
+    assert isinstance(panel, Curves)
+    assert panel.title == "a: x" and len(panel.series[0].x) == 6
+
+
+def test_parallel_coordinates_end_at_the_score_and_the_best_is_thick(made: Path) -> None:
+    (panel,) = sweep_chart(reading(made), "toy", "parallel").panels
+
+    assert isinstance(panel, Curves)
+    assert panel.x_ticks == ("x", "score")
+    assert [(one.y[-1], one.style.is_thin) for one in panel.series][-1] == (1.0, False)
+    assert sum(not one.style.is_thin for one in panel.series) == 1
+
+
+def test_choices_are_named_on_the_axis_of_a_slice(tmp_path: Path) -> None:
+    run_toy(toy_sweep(CONDITIONAL, search=Search(configurations_per_arm=8)), tmp_path)
+    panels = sweep_chart(reading(tmp_path), "toy", "slices").panels
+    ticks = {one.title: one.x_ticks for one in panels if isinstance(one, Curves)}
+    ((keep, none),) = [pair for pair in ticks.items() if pair[0].startswith("a: keep")]
+
+    assert ticks["a: sharing"] == ("bitwise", "off")
+    # Eight proposals, five of them distinct; one of the five is "off", which has no `keep`.
+    assert (keep, none) == ("a: keep (4 of 5)", ())
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("size", "bits"), ("bits", "mean weight bits")])
+def test_the_front_stands_over_size_and_mean_bits_too(kind: Kind, unit: str, made: Path) -> None:
+    panel = sweep_chart(reading(made), "toy", kind).panels[0]
+
+    assert isinstance(panel, Curves)
+    assert unit in panel.x_label
+    assert {x for one in panel.series for x in one.x if kind == "bits"} <= {2.0, 3.0}

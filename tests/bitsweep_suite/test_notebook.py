@@ -45,7 +45,7 @@ def test_scores_are_the_metric_of_the_sweep(results: Results) -> None:
     frame = results.results("toy", split="test")
 
     assert list(scores.columns) == list(VIEW_COLUMNS["scores"])
-    assert scores["value"].tolist() == frame["top1_percent"].tolist()
+    assert scores["value"].tolist() == pytest.approx(frame["top1_percent"].tolist())
 
 
 def test_parameters_have_a_column_each(results: Results) -> None:

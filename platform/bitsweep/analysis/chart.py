@@ -83,7 +83,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """A panel of series over two axes; `y_low` cuts off what lies below, which the title says."""
+    """A panel of series over two axes; `y_low` cuts off what lies below, which the title says.
+
+    `x_ticks` name the places 0, 1, ... of an axis that is no scale.
+    """
 
     title: str
     x_label: str
@@ -91,6 +94,7 @@ class Curves:
     series: tuple[Series, ...]
     x_scale: Scale = "linear"
     y_low: float | None = None
+    x_ticks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ A front is chosen on validation and drawn on test; seeds are shown beside their 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Literal
 
 from bitsweep.analysis.chart import (
     FULL_PRECISION_COLOUR,
@@ -24,18 +25,45 @@ from bitsweep.errors import InputError
 from bitsweep.store.history import CurvePoint, LayerWidth, curve_points, layer_widths
 from bitsweep.store.reader import Reader
 
+Axis = Literal["BitOps", "size", "mean bits"]
+_LABELS: dict[Axis, str] = {
+    "BitOps": "BitOps per image",
+    "size": "size of the stored network (bits)",
+    "mean bits": "mean weight bits",
+}
 _FRONT = Style(colour="#9a9a9a", marker=None)
 # Points of accuracy: where cells lie further apart, a second panel enlarges the upper part.
 _WIDE, _ENLARGED = 30.0, 12.0
 
 
-def pareto_chart(reader: Reader, sweep_name: str) -> Chart:
-    """Accuracy on test against BitOps, with the front that validation chose.
+def size_chart(reader: Reader, sweep_name: str) -> Chart:
+    """The same against the size of the stored network."""
+    return pareto_chart(reader, sweep_name, axis="size")
+
+
+def bits_chart(reader: Reader, sweep_name: str) -> Chart:
+    """The same against the mean weight bits of the body."""
+    return pareto_chart(reader, sweep_name, axis="mean bits")
+
+
+def _costed(table: Table, axis: Axis) -> Table:
+    """The table with the axis in the place of BitOps: what the figure calls a cost."""
+    if axis == "BitOps":
+        return table
+    cells = {
+        key: replace(cell, bitops=cell.size_bits if axis == "size" else cell.mean_weight_bits)
+        for key, cell in table.cells.items()
+    }
+    return replace(table, cells=cells)
+
+
+def pareto_chart(reader: Reader, sweep_name: str, *, axis: Axis = "BitOps") -> Chart:
+    """Accuracy on test against a cost, with the front that validation chose.
 
     Raises InputError where the sweep has no finished trial. Full precision stands as a level.
     """
-    table = sweep_table(reader, sweep_name)
-    validation = sweep_table(reader, sweep_name, split="validation")
+    table = _costed(sweep_table(reader, sweep_name), axis)
+    validation = _costed(sweep_table(reader, sweep_name, split="validation"), axis)
     cells = [cell for cell in table.cells.values() if cell.allocation != FULL_PRECISION]
     if not cells:
         raise InputError(f"{sweep_name} has no finished trial to plot")
@@ -43,13 +71,14 @@ def pareto_chart(reader: Reader, sweep_name: str) -> Chart:
     series = [*_references(table, cells), _staircase(chosen, cells), *_arm_series(table, cells)]
     panel = Curves(
         title="",
-        x_label="BitOps per image",
+        x_label=_LABELS[axis],
         y_label=_value_label(table),
         series=tuple(one for one in series if one.x),
-        x_scale="log2",
+        x_scale="linear" if axis == "mean bits" else "log2",
     )
     panels = (panel, *_enlarged(panel, cells, table))
-    return Chart(title=table.sweep, panels=panels, note=_pareto_note(table, cells, chosen))
+    note = _pareto_note(table, cells, chosen, axis)
+    return Chart(title=table.sweep, panels=panels, note=note)
 
 
 def _value_label(table: Table) -> str:
@@ -138,9 +167,13 @@ def _arms(table: Table) -> list[tuple[str, str]]:
     return [(arm, methods.get(arm, arm)) for arm in table.arms]
 
 
-def _pareto_note(table: Table, cells: Sequence[Cell], chosen: Sequence[Cell]) -> str:
+def _counted(table: Table, axis: Axis) -> str:
+    return "body, by weights" if axis == "mean bits" else CONVENTIONS[table.convention]
+
+
+def _pareto_note(table: Table, cells: Sequence[Cell], chosen: Sequence[Cell], axis: Axis) -> str:
     limit = max(cell.bitops for cell in cells)
-    note = f"BitOps: {CONVENTIONS[table.convention]}. Bars: sample sd over seeds (n in the table)."
+    note = f"{axis}: {_counted(table, axis)}. Bars: sample sd over seeds (n in the table)."
     if table.metric != "top1_percent":  # no floor to measure the volume from
         return note
     points = [Point(cost=cell.bitops / limit, accuracy=cell.mean) for cell in chosen]

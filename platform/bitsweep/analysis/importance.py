@@ -15,7 +15,7 @@ from bitsweep.analysis.chart import Bars, Chart, method_look
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.store.history import Searched, searched
-from bitsweep.store.reader import Reader
+from bitsweep.store.reader import Reader, SweepRow
 
 FEWEST = 4
 _TREES = 64
@@ -102,11 +102,9 @@ def _leaves(tree: Any, columns: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 def importance_chart(reader: Reader, sweep_name: str) -> Chart:
     """A panel of bars per searched arm; InputError where no arm has enough configurations."""
     sweep = reader.sweep(sweep_name)
-    rows = searched(reader, sweep.id, metric=sweep.metric)
     methods = {arm.name: arm.method for arm in reader.arms(sweep.id)}
     panels = []
-    for arm in dict.fromkeys(row.arm for row in rows):
-        configurations, scores = _objective([row for row in rows if row.arm == arm])
+    for arm, (configurations, scores) in objectives(reader, sweep).items():
         if len(scores) < FEWEST or not any(configurations):
             continue
         found = importances(configurations, scores)
@@ -126,6 +124,17 @@ def importance_chart(reader: Reader, sweep_name: str) -> Chart:
         )
     note = "Functional ANOVA of a random forest over the search; the rest is interaction."
     return Chart(title=sweep.name, panels=tuple(panels), note=note)
+
+
+def objectives(
+    reader: Reader, sweep: SweepRow
+) -> dict[str, tuple[list[Mapping[str, Value]], list[float]]]:
+    """By searched arm its configurations and what the search made of each, on validation."""
+    rows = searched(reader, sweep.id, metric=sweep.metric)
+    return {
+        arm: _objective([row for row in rows if row.arm == arm])
+        for arm in dict.fromkeys(row.arm for row in rows)
+    }
 
 
 def _objective(rows: Sequence[Searched]) -> tuple[list[Mapping[str, Value]], list[float]]:

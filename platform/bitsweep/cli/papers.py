@@ -36,7 +36,7 @@ def _writing(output: Path) -> Iterator[None]:
 def plot(
     sweep: SweepArgument,
     kind: Annotated[
-        Literal["pareto", "curves", "layers", "importance"],
+        Literal["pareto", "size", "bits", "curves", "layers", "importance", "slices", "parallel"],
         typer.Option("--kind", help="What to draw."),
     ],
     output: Annotated[Path, typer.Option("--output", help="A .png, .svg, .pdf or .html file.")],
@@ -45,7 +45,9 @@ def plot(
     ] = "two",
     store: StoreOption = None,
 ) -> None:
-    """Draw a sweep: accuracy by BitOps, learning curves, bits per layer, what mattered."""
+    """Draw a sweep: accuracy by BitOps (pareto), size or bits; learning curves; bits per layer;
+    of the search, what mattered, a slice per parameter, parallel coordinates.
+    """
     from bitsweep.figures.draw import sweep_chart, write_chart
 
     chart = sweep_chart(open_reader(store), sweep, kind)

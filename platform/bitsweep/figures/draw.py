@@ -8,7 +8,7 @@ from bitsweep.analysis.chart import Chart
 from bitsweep.errors import InputError
 from bitsweep.store.reader import Reader
 
-Kind = Literal["pareto", "curves", "layers", "importance"]
+Kind = Literal["pareto", "size", "bits", "curves", "layers", "importance", "slices", "parallel"]
 Width = Literal["one", "two"]
 SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
@@ -19,14 +19,25 @@ def sweep_chart(reader: Reader, sweep: str, kind: Kind) -> Chart:
 
 
 def _maker(kind: Kind) -> Callable[[Reader, str], Chart]:
-    from bitsweep.analysis.curves import layers_chart, learning_chart, pareto_chart
+    from bitsweep.analysis.curves import (
+        bits_chart,
+        layers_chart,
+        learning_chart,
+        pareto_chart,
+        size_chart,
+    )
+    from bitsweep.analysis.explore import parallel_chart, slices_chart
     from bitsweep.analysis.importance import importance_chart
 
     makers: dict[Kind, Callable[[Reader, str], Chart]] = {
         "pareto": pareto_chart,
+        "size": size_chart,
+        "bits": bits_chart,
         "curves": learning_chart,
         "layers": layers_chart,
         "importance": importance_chart,
+        "slices": slices_chart,
+        "parallel": parallel_chart,
     }
     return makers[kind]
 

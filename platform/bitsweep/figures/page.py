@@ -94,7 +94,11 @@ def _trace(series: Series, named: set[str]) -> Any:
 def _axes(figure: Any, panel: Panel, where: dict[str, int]) -> None:
     if isinstance(panel, Curves):
         is_log = panel.x_scale == "log2"
-        kind = {"type": "log", "dtick": log10(2), "tickformat": ".3s"} if is_log else {}
+        kind: dict[str, Any] = (
+            {"type": "log", "dtick": log10(2), "tickformat": ".3s"} if is_log else {}
+        )
+        if panel.x_ticks:
+            kind = {"tickvals": [*range(len(panel.x_ticks))], "ticktext": panel.x_ticks}
         figure.update_xaxes(title_text=panel.x_label, **kind, **where)
         low = {} if panel.y_low is None else {"range": [panel.y_low, None]}
         figure.update_yaxes(title_text=panel.y_label, **low, **where)

@@ -179,17 +179,23 @@ def _draw_curves(axis: Axes, panel: Curves) -> None:
     axis.set_ylabel(panel.y_label)
     if panel.y_low is not None:
         axis.set_ylim(bottom=panel.y_low)
-    if panel.x_scale == "log2":
+    if panel.x_ticks:
+        axis.set_xticks(range(len(panel.x_ticks)), panel.x_ticks, rotation=20, ha="right")
+        axis.margins(x=0.08)
+    elif panel.x_scale == "log2":
         _log2_axis(axis, [x for series in panel.series for x in series.x])
     else:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        values = [x for series in panel.series for x in series.x]
+        is_whole = all(float(x).is_integer() for x in values)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=is_whole))
 
 
 def _log2_axis(axis: Axes, costs: list[float]) -> None:
-    """Ticks at powers of two, finer where there would be fewer than three."""
+    """Some three to eight ticks, at powers of two where the costs are that far apart."""
     axis.set_xscale("log", base=2)
     low, high = log2(min(costs)), log2(max(costs))
-    step = 1.0 if high - low >= 2 else 0.5
+    span = high - low
+    step = float(ceil(span / 4)) if span >= 2 else 2.0 ** -ceil(log2(4 / max(span, 0.05)))
     places = [2 ** (step * k) for k in range(int(low / step) - 1, ceil(high / step) + 2)]
     axis.set_xlim(2 ** (low - 0.15), 2 ** (high + 0.15))
     axis.xaxis.set_major_locator(FixedLocator(places))

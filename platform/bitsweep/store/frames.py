@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import String, bindparam, text
@@ -31,7 +32,8 @@ def view_rows(
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     order = " ORDER BY sweep, arm, allocation, split, seed, trial_id"
     statement = text(f"SELECT {', '.join(names)} FROM {view}{where}{order}").bindparams(*binds)
-    return names, [tuple(row.values()) for row in reader.rows(statement, parameters)]
+    rows = reader.rows(statement, parameters)
+    return names, [tuple(_number(one) for one in row.values()) for row in rows]
 
 
 def arms_parameters(reader: Reader, sweep: str) -> list[dict[str, Any]]:
@@ -41,6 +43,10 @@ def arms_parameters(reader: Reader, sweep: str) -> list[dict[str, Any]]:
     )
     rows = reader.rows(statement, {"sweep": sweep})
     return [row | {"parameters": _read(row["parameters"])} for row in rows]
+
+
+def _number(value: Any) -> Any:  # what PostgreSQL divides exactly is a float in SQLite
+    return float(value) if isinstance(value, Decimal) else value
 
 
 def _read(document: Any) -> dict[str, Any]:  # PostgreSQL's driver reads JSON, SQLite's does not
