@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 FULL_PRECISION_BITS = 32
+# Stands for the bits of trials whose bits are a result: in labels, columns and comparisons.
+LEARNED = "learned"
 _LABEL = re.compile(r"w(\d+)a(\d+)")
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bitsweep.bits import Bits
+from bitsweep.bits import LEARNED, Bits
 from bitsweep.errors import InputError, nearest
 from bitsweep.plan import Plan, file_sha256
 from bitsweep.space import Choice, Parameters, Range, Value, check_point, resolve
@@ -177,12 +177,13 @@ def _check_methods(sweep: Sweep, declarations: Declarations) -> None:
 
 
 def _check_bits(sweep: Sweep, declarations: Declarations) -> None:
+    plan = Plan(sweep=sweep, declarations=declarations)
     for index, arm in enumerate(sweep.arms):
         method = declarations.method(arm.method)
         path = ("arms", index, "method")
         if method.needs_start and sweep.task.start is None and sweep.task.weights is None:
             raise Problem(path, f"{method.name} needs a trained network: add task.start")
-        if method.weight_bits == (32,):
+        if method.weight_bits == (32,) or plan.has_learned_bits(arm):
             continue
         for one in sweep.task.bits:
             if one.weight not in method.weight_bits:
@@ -300,7 +301,7 @@ def _check_objective_bits(sweep: Sweep, declarations: Declarations) -> None:
         if at is None or isinstance(at, str):
             continue
         for arm in sweep.arms:
-            if arm.space:
+            if arm.space and not plan.has_learned_bits(arm):
                 _can_measure(plan, arm, at, (table, index, "at"))
     if sweep.constraints and not any(arm.space for arm in sweep.arms):
         raise Problem(("constraints",), "nothing is searched, so that nothing can be refused")
@@ -315,6 +316,104 @@ def _can_measure(plan: Plan, arm: Arm, at: Sequence[Bits], path: KeyPath) -> Non
             raise Problem(path, message)
 
 
+def _can_compare(plan: Plan, arm: Arm, at: Bits | None, path: KeyPath) -> None:
+    """Learned bits are compared with learned ones, or with full precision."""
+    has_learned = plan.has_learned_bits(arm)
+    if has_learned and at is not None:
+        message = f"the bits of arm {arm.name!r} are a result: expected at = {LEARNED!r}"
+        raise Problem(path, f"{message}, got {at.label!r}")
+    if not has_learned and at is None:
+        message = f"arm {arm.name!r} neither learns its bits nor takes learned ones"
+        raise Problem(path, f"{message}; expected bits such as 'w4a4'")
+    if at is not None:
+        _can_measure(plan, arm, (at,), path)
+
+
+def _check_sources(sweep: Sweep, declarations: Declarations) -> None:
+    plan = Plan(sweep=sweep, declarations=declarations)
+    names = [arm.name for arm in sweep.arms]
+    for index, arm in enumerate(sweep.arms):
+        if arm.source is None:
+            continue
+        path: KeyPath = ("arms", index, "from")
+        if arm.source.arm not in names:
+            message = f"no arm is named {arm.source.arm!r}{nearest(arm.source.arm, names)}"
+            raise Problem((*path, "arm"), f"{message}; arms: {', '.join(names)}")
+        if arm.name in _ancestors(sweep, arm):
+            message = f"arm {arm.name!r} would wait for itself: {arm.source.arm!r} takes from it"
+            raise Problem((*path, "arm"), message)
+        if arm.space:
+            message = "is searched here and takes from another arm: give its values in parameters"
+            raise Problem(("arms", index, "space"), message)
+        if sweep.confirm is not None and sweep.confirm.best_per_arm > 1:
+            message = "expected 1 where an arm takes from the best of another"
+            raise Problem(("confirm", "best_per_arm"), message)
+        parent = sweep.arm(arm.source.arm)
+        take = _check_allocation if arm.source.take == "allocation" else _check_checkpoint
+        take(plan, arm, parent, path)
+
+
+def _ancestors(sweep: Sweep, arm: Arm) -> list[str]:
+    """The arms that an arm takes from, nearest first; ends where one comes twice."""
+    found: list[str] = []
+    known = {one.name: one for one in sweep.arms}
+    while arm.source is not None and arm.source.arm not in found and arm.source.arm in known:
+        found.append(arm.source.arm)
+        arm = known[arm.source.arm]
+    return found
+
+
+def _check_allocation(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
+    method = plan.method(arm)
+    if not plan.has_learned_bits(parent):
+        can = ", ".join(sorted(_learning(plan.declarations))) or "none"
+        message = f"arm {parent.name!r} ({parent.method}) learns no bits that could be taken"
+        raise Problem((*path, "take"), f"{message}; methods that can: {can}")
+    if plan.learns_bits(arm):
+        message = f"arm {arm.name!r} learns its own bits: it cannot be given an allocation too"
+        raise Problem((*path, "take"), message)
+    if not method.takes_allocations:
+        known = plan.declarations.methods.values()
+        can = ", ".join(sorted(one.name for one in known if one.takes_allocations))
+        message = f"{method.name} cannot run given bits per layer; methods that can: {can}"
+        raise Problem((*path, "take"), message)
+
+
+def _learning(declarations: Declarations) -> list[str]:
+    """The methods that learn bits, by default or by one of their choices."""
+    found = []
+    for method in declarations.methods.values():
+        choices = [{one.name: value} for one in method.parameters for value in one.choices]
+        if any(method.learns_bits(given) for given in ({}, *choices)):
+            found.append(method.name)
+    return found
+
+
+def _check_checkpoint(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
+    if arm.source is not None and arm.source.form != "kept":
+        raise Problem((*path, "as"), "only an allocation has other forms: leave it out")
+    if not plan.method(parent).trains:
+        message = f"{parent.method} (arm {parent.name!r}) trains nothing: it has no checkpoint"
+        raise Problem((*path, "take"), message)
+    theirs = plan.measured_bits(parent, parent.parameters)
+    own = plan.measured_bits(arm, arm.parameters)
+    is_one = plan.method(parent).serves == "all" or len(theirs) == 1
+    if not is_one and (plan.method(arm).serves == "all" or not set(own) <= set(theirs)):
+        message = f"arm {parent.name!r} trains a network per width: which one is not told; "
+        raise Problem((*path, "arm"), f"{message}expected an arm with one, or with the same bits")
+
+
+def _check_prices(sweep: Sweep, declarations: Declarations) -> None:
+    """One objective of accuracy would set a price of bits to what costs most bits."""
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        for name in arm.space:
+            if name in method.bit_prices and len(sweep.objectives) == 1:
+                message = "cannot be searched: it sets what bits cost, and accuracy alone would "
+                message += "choose the most; give each value an arm of its own"
+                raise Problem(("arms", index, "space", name), f"{message} (method {method.name})")
+
+
 def _check_comparisons(sweep: Sweep, declarations: Declarations) -> None:
     plan = Plan(sweep=sweep, declarations=declarations)
     names = [arm.name for arm in sweep.arms]
@@ -326,7 +425,7 @@ def _check_comparisons(sweep: Sweep, declarations: Declarations) -> None:
                 raise Problem(path, f"{message}; arms: {', '.join(names)}")
             arm = sweep.arm(name)
             if plan.method(arm).weight_bits != (32,):
-                _can_measure(plan, arm, (comparison.at,), ("comparisons", index, "at"))
+                _can_compare(plan, arm, comparison.at, ("comparisons", index, "at"))
         if comparison.arm == comparison.against:
             raise Problem(("comparisons", index, "against"), "an arm against itself")
         if sweep.confirm is None:
@@ -347,6 +446,8 @@ _CHECKS = (
     _check_recipe,
     _check_bits,
     _check_combinations,
+    _check_sources,
+    _check_prices,
     _check_seeds,
     _check_search,
     _check_first,

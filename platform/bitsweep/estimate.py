@@ -5,7 +5,7 @@ from typing import Any
 
 from bitsweep.bits import Bits
 from bitsweep.errors import StoreError
-from bitsweep.plan import Plan, studies
+from bitsweep.plan import Plan
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.sweep import Arm
@@ -23,15 +23,19 @@ def estimate(plan: Plan, store: str) -> dict[str, Any]:
     except StoreError:
         reader = None
     fixed, searched = _plain_trials(plan), _searched_counts(plan)
-    total = len(fixed) + sum(searched.values())
+    taking = _taking_counts(plan)
+    total = len(fixed) + sum(searched.values()) + sum(taking.values())
     known = _finished(reader, fixed)
     known += 0 if reader is None else _known_of_search(plan, reader)
+    known += 0 if reader is None else _known_of_taking(plan, reader)
     return {
         "sweep": plan.sweep.name,
         "trials_total": total,
         "trials_known": known,
         "trials_to_run": total - known,
-        "seconds_estimated": _seconds(plan, reader, fixed, searched, share=1 - known / total),
+        "seconds_estimated": _seconds(
+            plan, reader, fixed, searched | taking, share=1 - known / total
+        ),
     }
 
 
@@ -45,7 +49,7 @@ def _plain_trials(plan: Plan) -> dict[str, Trial]:
     ]
     trials = {trial.id: trial for trial in starts if trial is not None}
     for arm in sweep.arms:
-        if arm.space:
+        if arm.space or arm.source:
             continue
         for seed in confirm or sweep.search.seeds:
             for trial in plan.trials(
@@ -69,9 +73,30 @@ def _searched_counts(plan: Plan) -> dict[str, int]:
     }
 
 
+def _taking_counts(plan: Plan) -> dict[str, int]:
+    """Trials of the arms that take from others, by name: their ids are known when they can run."""
+    sweep = plan.sweep
+    seeds = len(sweep.confirm.seeds if sweep.confirm else sweep.search.seeds)
+    return {arm.name: seeds * _widths(plan, arm) for arm in sweep.arms if arm.source}
+
+
+def _widths(plan: Plan, arm: Arm) -> int:
+    is_one = plan.method(arm).serves == "all" or plan.has_learned_bits(arm)
+    return 1 if is_one else len(plan.measured_bits(arm, arm.parameters))
+
+
+def _known_of_taking(plan: Plan, reader: Reader) -> int:
+    """Finished trials of this sweep's arms that take from others."""
+    if plan.sweep.name not in {sweep.name for sweep in reader.sweeps()}:
+        return 0
+    rows = reader.trial_rows(reader.sweep(plan.sweep.name).id)
+    finished = [row.arm for row in rows if row.status == "finished"]
+    counts = _taking_counts(plan)
+    return sum(min(finished.count(name), count) for name, count in counts.items())
+
+
 def _labels(plan: Plan, arm: Arm) -> dict[str, tuple[Bits, ...]]:
-    measured = plan.measured_bits(arm, arm.parameters)
-    return studies(plan.sweep.objectives, measured)
+    return plan.studies(arm)
 
 
 def _each(plan: Plan, arm: Arm) -> int:

@@ -6,7 +6,7 @@ from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 
-from bitsweep.bits import Bits
+from bitsweep.bits import LEARNED, Allocation, Bits
 from bitsweep.cost import Convention, Layer, bitops, size_bits
 from bitsweep.errors import InputError
 from bitsweep.measurement import Split
@@ -14,7 +14,7 @@ from bitsweep.recipe import PLAIN, canonical_recipe
 from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import COST_METRICS, Arm, Objective, Stage, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration
-from bitsweep.trial import Trial, digest
+from bitsweep.trial import UNKNOWN_ALLOCATION, Trial, digest
 
 SEARCH_SPLITS: tuple[Split, ...] = ("validation",)
 CONFIRM_SPLITS: tuple[Split, ...] = ("validation", "test")
@@ -42,6 +42,26 @@ class Plan:
         asked = self.sweep.task.bits
         return tuple(sorted({method.allocation_bits(one, parameters) for one in asked}))
 
+    def learns_bits(self, arm: Arm) -> bool:
+        """Whether an arm's bits are a result of its own training."""
+        return self.method(arm).learns_bits(arm.parameters)
+
+    def has_learned_bits(self, arm: Arm) -> bool:
+        """Whether an arm's bits are learned by it, or taken from where they were."""
+        is_taken = arm.source is not None and arm.source.take == "allocation"
+        return is_taken or self.learns_bits(arm)
+
+    def studies(self, arm: Arm) -> dict[str, tuple[Bits, ...]]:
+        """The studies of an arm by label, each with the bits whose value it optimises.
+
+        Where bits are a result there is one, whatever bits the objective names: its value is that
+        at the allocation which was learned.
+        """
+        measured = self.measured_bits(arm, arm.parameters)
+        if self.has_learned_bits(arm):
+            return {LEARNED: measured}
+        return studies(self.sweep.objectives, measured)
+
     def search_bits(self, arm: Arm, parameters: Parameters, at: Sequence[Bits]) -> list[Bits]:
         """The measured bits that the search runs: those of the objective, or all."""
         measured = self.measured_bits(arm, parameters)
@@ -65,12 +85,23 @@ class Plan:
         )
 
     def trials(
-        self, arm: Arm, parameters: Parameters, *, seed: int, bits: Sequence[Bits], stage: Stage
+        self,
+        arm: Arm,
+        parameters: Parameters,
+        *,
+        seed: int,
+        bits: Sequence[Bits],
+        stage: Stage,
+        start: str | None = None,
     ) -> tuple[Trial, ...]:
-        """The trials of one configuration at one seed: one per width, or one for all widths."""
+        """The trials of one configuration at one seed: one per width, or one for all widths.
+
+        start: the trial whose checkpoint they start from, if it is not the task's start.
+        """
         method = self.method(arm)
         given = {**arm.parameters, **parameters}
-        start = self.start_trial(seed)
+        if start is None and (first := self.start_trial(seed)) is not None:
+            start = first.id
         widths = sorted(bits)
         groups = [tuple(widths)] if method.serves == "all" else [(one,) for one in widths]
         return tuple(
@@ -80,8 +111,9 @@ class Plan:
                 bits=group,
                 epochs=self.sweep.task.epochs if method.trains else 0,
                 seed=seed,
-                start=None if start is None else start.id,
+                start=start,
                 splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
+                learns_bits=method.learns_bits(given),
             )
             for group in groups
         )
@@ -99,6 +131,37 @@ class Plan:
         )
         return method.canonical(settled, bits)
 
+    def allocated_trial(
+        self, arm: Arm, allocation: Allocation | None, *, seed: int, stage: Stage
+    ) -> Trial:
+        """The trial of an arm that takes an allocation; ValueError for bits it cannot do.
+
+        None: what it should have been taken from did not finish; the trial stands for that.
+        """
+        method = self.method(arm)
+        layers = self.sweep.task.bits[:1] if allocation is None else allocation.layers
+        for one in () if allocation is None else layers:
+            if one.weight not in method.weight_bits:
+                can = ", ".join(str(bits) for bits in method.weight_bits)
+                raise ValueError(
+                    f"{method.name} cannot do {one.weight}-bit weights: it does {can}"
+                )
+        widest = Bits(
+            weight=max(one.weight for one in layers),
+            activation=max(one.activation for one in layers),
+        )
+        start = self.start_trial(seed)
+        return self._trial(
+            method,
+            self.resolved(method, arm.parameters, (widest,)),
+            bits=(widest,),
+            epochs=self.sweep.task.epochs if method.trains else 0,
+            seed=seed,
+            start=None if start is None else start.id,
+            splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
+            allocation=UNKNOWN_ALLOCATION if allocation is None else allocation.label,
+        )
+
     def _trial(
         self,
         method: MethodDeclaration,
@@ -109,6 +172,8 @@ class Plan:
         seed: int,
         start: str | None,
         splits: tuple[Split, ...],
+        learns_bits: bool = False,
+        allocation: str | None = None,
     ) -> Trial:
         task = self.sweep.task
         data = self.declarations.data_set(task.data)
@@ -139,6 +204,8 @@ class Plan:
             # What trains nothing runs in fp32 whatever the recipe: it stays the same trial.
             precision=task.precision if method.trains else "fp32",
             recipe=canonical_recipe(task.recipe, task.batch_size) if method.trains else PLAIN,
+            learns_bits=learns_bits,
+            allocation=allocation,
         )
 
     def cost(

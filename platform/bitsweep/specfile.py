@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bitsweep import sweep as records
-from bitsweep.bits import Bits, parse_bits
+from bitsweep.bits import LEARNED, Bits, parse_bits
 from bitsweep.checks import Problem, check_sweep
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.errors import InputError, nearest
@@ -198,7 +198,9 @@ def _sweep(file: SweepFile, text: str, declarations: Declarations) -> Sweep:
         else None,
         comparisons=tuple(
             records.Comparison(
-                arm=one.arm, against=one.against, at=_bits(one.at, ("comparisons", index, "at"))
+                arm=one.arm,
+                against=one.against,
+                at=None if one.at == LEARNED else _bits(one.at, ("comparisons", index, "at")),
             )
             for index, one in enumerate(file.comparisons)
         ),
@@ -249,12 +251,14 @@ def _arm(arm: ArmTable, index: int) -> Arm:
     space = {
         name: _dimension(one, ("arms", index, "space", name)) for name, one in arm.space.items()
     }
+    source = records.Source(**arm.source.model_dump()) if arm.source else None
     return Arm(
         name=arm.name,
         method=arm.method,
         parameters=arm.parameters,
         space=space,
         first=tuple(arm.first),
+        source=source,
     )
 
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from bitsweep.bits import Bits
+from bitsweep.bits import LEARNED, Bits
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.measurement import Goal
 from bitsweep.recipe import PLAIN, Recipe
 from bitsweep.space import Parameters, Space
+from bitsweep.taking import Form, Take
 
 Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc"]
 Stage = Literal["start", "search", "confirm"]
@@ -48,6 +49,18 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What an arm's trials take from the trial of another arm with the same seed.
+
+    allocation: the learned bits of every layer, in a form; checkpoint: the network to start from.
+    """
+
+    arm: str
+    take: Take
+    form: Form = "kept"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One method, its fixed parameters and the space searched; an empty space skips search.
 
@@ -59,6 +72,7 @@ class Arm:
     parameters: Parameters = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     first: tuple[Parameters, ...] = ()
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +168,19 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A primary claim declared before the run: `arm` against `against` at one bit-width."""
+    """A primary claim declared before the run: `arm` against `against` at one bit-width.
+
+    `at` None: where both arms' bits are learned or taken, each at its own.
+    """
 
     arm: str
     against: str
-    at: Bits
+    at: Bits | None
+
+    @property
+    def at_label(self) -> str:
+        """The bits, or "learned"."""
+        return LEARNED if self.at is None else self.at.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

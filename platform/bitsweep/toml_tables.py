@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bitsweep.measurement import Goal
 from bitsweep.sweep import CostMetric, Sampler
+from bitsweep.taking import Form, Take
 from bitsweep.toml_lines import KeyPath
 
 Scalar = bool | int | float | str
@@ -57,9 +58,16 @@ class DimensionTable(Table):
     when: dict[str, Scalar | list[Scalar]] = {}
 
 
+class SourceTable(Table):
+    arm: str
+    take: Take
+    form: Annotated[Form, Field(alias="as")] = "kept"
+
+
 class ArmTable(Table):
     name: Name
     method: str
+    source: Annotated[SourceTable | None, Field(alias="from")] = None
     parameters: dict[str, Scalar] = {}
     space: dict[str, DimensionTable] = {}
     first: list[dict[str, Scalar]] = []
@@ -161,6 +169,7 @@ _TABLES: dict[str, type[Table]] = {
     "task": TaskTable,
     "start": StartTable,
     "arms": ArmTable,
+    "from": SourceTable,
     "search": SearchTable,
     "scheduler": SchedulerTable,
     "sampler": SamplerTable,

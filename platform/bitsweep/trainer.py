@@ -93,6 +93,9 @@ class MethodDeclaration:
     task decides, before `canonical`; batch counts the images computed at once.
     needs_start_when: parameters at whose values it needs a trained network too.
     refuses: options of a recipe that would mean nothing to it, each with the reason.
+    learned_from(parameters): the bits that its learning of bits starts from; None: they are given.
+    bit_prices: parameters that accuracy alone would set to what costs most bits.
+    takes_allocations: it can run given bits per layer (`Trial.allocation`).
     """
 
     name: str
@@ -117,6 +120,9 @@ class MethodDeclaration:
         lambda given, bits, layers, batch: given
     )
     summary: tuple[str, ...] = field(default=())
+    learned_from: Callable[[Parameters], Bits | None] = lambda given: None
+    bit_prices: tuple[str, ...] = ()
+    takes_allocations: bool = False
     refuses: Mapping[str, str] = field(default_factory=dict)
 
     def refused(self, precision: str, recipe: Recipe) -> tuple[str, str] | None:
@@ -130,11 +136,18 @@ class MethodDeclaration:
                 return name, f"{self.name} cannot be trained with {name} = {asked[name]}: {reason}"
         return None
 
+    def learns_bits(self, parameters: Parameters) -> bool:
+        """Whether its bits are a result: it trains one network, whatever bits are asked for."""
+        return self.learned_from(parameters) is not None
+
     def allocation_bits(self, bits: Bits, parameters: Parameters) -> Bits:
         """The bits that are really measured when a task asks for `bits`.
 
-        A method without quantization runs at 32; a fixed `activation_bits` replaces the tied ones.
+        A method without quantization runs at 32; a fixed `activation_bits` replaces the tied
+        ones. Where bits are a result: those that the learning starts from.
         """
+        if (first := self.learned_from(parameters)) is not None:
+            return first
         if self.weight_bits == (32,):
             return Bits(weight=32, activation=32)
         fixed = parameters.get("activation_bits", "tied")

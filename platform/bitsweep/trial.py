@@ -10,12 +10,13 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
-from bitsweep.bits import Bits, parse_bits
+from bitsweep.bits import LEARNED, Bits, parse_bits
 from bitsweep.measurement import Split
 from bitsweep.recipe import PLAIN, Recipe, parse_recipe, recipe_document
 from bitsweep.space import Parameters
 
 IDENTITY_VERSION = 1
+UNKNOWN_ALLOCATION = "unknown"
 SHORT_ID_LENGTH = 12
 _PLACES = ("data_path", "weights_path")
 
@@ -40,6 +41,11 @@ class Trial:
     `splits` are the splits it measures: test only where a sweep confirms. `weights_sha256` is the
     content of the file its network begins with. The paths say where data and weights lie and are
     no part of the identity. Of the `recipe` only what differs from its defaults is part of it.
+
+    `learns_bits`: its allocation is a result, and `bits` is what the learning starts from.
+    `allocation`: the label of the allocation that it was given, taken from another trial's result;
+    `bits` is then its widest pair. It is "unknown" in a trial that could not be run, because what
+    it takes from did not finish.
     """
 
     trainer: str
@@ -64,8 +70,14 @@ class Trial:
     weights_path: str | None = None
     weights_sha256: str | None = None
     recipe: Recipe = PLAIN
+    learns_bits: bool = False
+    allocation: str | None = None
 
     def __post_init__(self) -> None:
+        if self.has_learned_bits and len(self.bits) != 1:
+            raise ValueError("a trial with an allocation per layer has one pair of bits")
+        if self.learns_bits and self.allocation is not None:
+            raise ValueError("a trial learns its allocation or is given one, not both")
         if not self.bits or list(self.bits) != sorted(set(self.bits)):
             raise ValueError("a trial's bits are ascending, each once, at least one")
         if min(self.epochs, self.seed) < 0 or min(self.batch_size, self.threads) < 1:
@@ -85,20 +97,29 @@ class Trial:
         return self.id[:SHORT_ID_LENGTH]
 
     @property
+    def has_learned_bits(self) -> bool:
+        """Its bits were learned, by itself or by the trial that it takes them from."""
+        return self.learns_bits or self.allocation is not None
+
+    @property
     def bits_label(self) -> str:
-        """`w3a3` for one width, `w2a2+w3a3` for several."""
+        """`w3a3` for one width, `w2a2+w3a3` for several, `learned` where bits are a result."""
+        if self.has_learned_bits:
+            return LEARNED
         return "+".join(one.label for one in self.bits)
 
 
 def trial_document(trial: Trial) -> dict[str, Any]:
-    """Plain JSON values: the content of the identity, and where files lie if there are any."""
+    """Plain JSON values: the content of the identity, and where files lie if there are any.
+
+    What concerns files or learned bits alone is left out elsewhere: it leaves no trace in an id.
+    """
     document = asdict(trial)
-    for name in (
-        *_PLACES,
-        "weights_sha256",
-    ):  # absent where there is no file: ids stay as they are
+    for name in (*_PLACES, "weights_sha256", "allocation"):
         if document[name] is None:
             del document[name]
+    if not trial.learns_bits:
+        del document["learns_bits"]
     document["bits"] = [one.label for one in trial.bits]
     document["splits"] = list(trial.splits)
     del document["recipe"]

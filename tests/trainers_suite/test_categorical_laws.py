@@ -448,5 +448,5 @@ def test_levels_and_pairs_are_grouped_as_the_paper_draws_them() -> None:
 def test_impossible_grids_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 bits"):
         make_grid("sym", 1)
-    with pytest.raises(ValueError, match="no masks"):
-        make_grid("unsigned", 4, "bitwise")
+    with pytest.raises(ValueError, match="no pairs"):
+        make_grid("unsigned", 4, "endpoints")

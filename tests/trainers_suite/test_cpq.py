@@ -10,15 +10,15 @@ from bitsweep.bits import Bits, tied
 from bitsweep.cost import Layer
 from bitsweep.space import Parameters, Value, resolve
 from bitsweep.trial import Trial
-from bitsweep_trainers.methods.cpq_dropbits import (
-    CPQ_DROPBITS,
+from bitsweep_trainers.methods.cpq_dropbits import CPQ_DROPBITS
+from bitsweep_trainers.methods.declared.cpq_dropbits import DECLARATION, MASK_PARAMETERS
+from bitsweep_trainers.models.network import initialise
+from bitsweep_trainers.models.small_cnn import small_cnn
+from bitsweep_trainers.quantizers.cluster_promoting import (
     ClusterPromoting,
     initial_alpha,
     quantizers,
 )
-from bitsweep_trainers.methods.declared.cpq_dropbits import DECLARATION, MASK_PARAMETERS
-from bitsweep_trainers.models.network import initialise
-from bitsweep_trainers.models.small_cnn import small_cnn
 from bitsweep_trainers.quantizers.grid import make_grid
 
 

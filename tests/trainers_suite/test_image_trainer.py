@@ -65,7 +65,7 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
     start = trained_start(tmp_path / "start")
     trial = trial_of("lsq", model="resnet8", start="0" * 64)
 
-    with pytest.raises(InputError, match="expected an fp32 checkpoint of resnet8"):
+    with pytest.raises(InputError, match="expected a checkpoint of resnet8"):
         next(train(trial, workspace_in(tmp_path / "other", start)))
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from bitsweep.errors import InputError
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Workspace
-from bitsweep.trial import Trial
+from bitsweep.trial import UNKNOWN_ALLOCATION, Trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import (
     AUGMENTATIONS,
@@ -88,6 +88,10 @@ def check(trial: Trial) -> None:
         raise InputError(f"method {trial.method} needs a start: a trained network to begin from")
     if trial.epochs and not declared.trains:
         raise InputError(f"method {trial.method} trains nothing: it runs 0 epochs")
+    if trial.allocation is not None and not declared.takes_allocations:
+        raise InputError(f"method {trial.method} cannot run given bits per layer")
+    if trial.allocation == UNKNOWN_ALLOCATION:
+        raise InputError(f"trial {trial.short_id} has no bits: what it takes them from failed")
     if trial.data_sha256 != data_of(trial).sha256:
         raise InputError(f"the trial was made for another version of the data set {trial.data}")
 
@@ -140,12 +144,14 @@ def start_network(trial: Trial, workspace: Workspace) -> nn.Module:
         raise InputError(f"trial {trial.short_id} starts from {trial.start}: no checkpoint came")
     document = torch.load(workspace.start_checkpoint, map_location="cpu", weights_only=True)
     came = document["trial"]
-    if came["model"] != trial.model or came["method"] != "fp32":
+    # A quantized network keeps the names of the plain one for its latent weights and its norms.
+    wanted = network.state_dict().keys()
+    if came["model"] != trial.model or not wanted <= document["network"].keys():
         raise InputError(
-            f"expected an fp32 checkpoint of {trial.model} to start from, "
+            f"expected a checkpoint of {trial.model} with its own layers and norms to start from, "
             f"got {came['method']} of {came['model']}"
         )
-    network.load_state_dict(document["network"])
+    network.load_state_dict({name: document["network"][name] for name in wanted})
     return network
 
 

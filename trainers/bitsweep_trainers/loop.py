@@ -131,6 +131,7 @@ def train_epoch(training: Training, epoch: int) -> None:
     num_steps = trial.epochs * training.steps_per_epoch
     warmup_steps = trial.recipe.warmup_epochs * training.steps_per_epoch
     network.train()
+    training.method.begin_epoch(network, trial, epoch)
     for index, batch in enumerate(batches(training)):
         images, labels = data.train_images[batch], data.train_labels[batch]
         images = augment(images, training.augmentation, training.order)

@@ -7,6 +7,7 @@ from typing import Literal
 from bitsweep.analysis.equivalence import DEFAULT_MARGIN, tost
 from bitsweep.analysis.published import beside
 from bitsweep.analysis.table import FULL_PRECISION, Cell, Difference, Table, paired_cells
+from bitsweep.bits import LEARNED
 from bitsweep.errors import UnknownName, nearest
 from bitsweep.store.history import Setting
 
@@ -99,10 +100,13 @@ def with_published(table: Table, settings: Sequence[Setting]) -> Table:
 def marks(table: Table) -> dict[tuple[str, str], Mark]:
     """`best` and `second` among the arms of each allocation, by mean; a lone arm bears no mark.
 
-    Equal means share a mark, and two that share `best` leave no second.
+    Arms whose bits are learned differ in bits and bear none. Equal means share a mark, and two
+    that share `best` leave no second.
     """
     marked: dict[tuple[str, str], Mark] = {}
     for allocation in table.allocations:
+        if allocation == LEARNED:
+            continue  # the arms have bits of their own there: no mark says which is better
         cells = {arm: table.cells[arm, allocation].mean for arm in _arms_at(table, allocation)}
         ranked = sorted(cells.values(), reverse=table.goal == "maximize")
         if len(ranked) < 2:

@@ -13,7 +13,7 @@ from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner
 from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
 from bitsweep.analysis.pareto import Point, hypervolume, normalised_area
 from bitsweep.analysis.published import Published
-from bitsweep.bits import parse_allocation
+from bitsweep.bits import LEARNED, parse_allocation
 from bitsweep.measurement import Split
 from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow, TrialRow
 
@@ -27,6 +27,8 @@ class Cell:
 
     `correct_by_seed` holds the counts behind it, for top-1 alone: they make paired tests exact.
     Not `is_searched`: the arm was searched, but at other bits than these.
+    Under "learned" each seed has an allocation of its own: `labels` are all of them, costs and
+    bits are means over them.
     """
 
     arm: str
@@ -44,6 +46,7 @@ class Cell:
     total: int
     trial_ids: frozenset[str] = frozenset()
     is_searched: bool = True
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
         cells=cells,
         comparisons=_compare(reader.comparisons(sweep.id), cells),
         footnotes=(
+            *_learned_notes(cells.values(), rows),
             *footnotes(arms, trials, stage=stage),
             *_bit_notes(cells),
             # Without a floor there is no area to measure.
@@ -203,8 +207,8 @@ def _cells(
     cells = {}
     for arm in arms:
         mine = [row for row in kept if row.arm == arm.name and row.value is not None]
-        for allocation in {row.allocation for row in mine}:
-            at = [row for row in mine if row.allocation == allocation]
+        for allocation in {row.column for row in mine}:
+            at = [row for row in mine if row.column == allocation]
             validated = [row for row in at if row.split == "validation"]
             configuration = _chosen(validated, goal=sweep.goal)
             shown = [
@@ -237,7 +241,7 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: st
         sd=stdev(values) if len(values) > 1 else None,
         n=len(values),
         bitops=fmean(row.bitops for row in rows),
-        size_bits=first.size_bits,
+        size_bits=round(fmean(row.size_bits for row in rows)),
         mean_weight_bits=fmean(row.mean_weight_bits for row in rows),
         value_by_seed={row.seed: row.value or 0.0 for row in rows},
         correct_by_seed={
@@ -247,13 +251,16 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: st
         },
         total=first.total,
         trial_ids=frozenset(row.trial_id for row in rows),
+        labels=tuple(sorted({row.allocation for row in rows})),
     )
 
 
 def ordered(allocations: Iterable[str]) -> tuple[str, ...]:
-    """Ascending bits; mixed and policy allocations after the uniform ones."""
+    """Ascending bits; mixed and policy allocations after the uniform ones, learned bits last."""
 
     def rank(label: str) -> tuple[int, int, int, str]:
+        if label == LEARNED:
+            return (2, 0, 0, label)
         layers = parse_allocation(label).layers
         if len(layers) == 1:
             return (0, layers[0].weight, layers[0].activation, label)
@@ -316,3 +323,24 @@ def paired_cells(left: Cell, right: Cell) -> Paired | None:
 def _cell_of(arm: str, at: str, cells: Mapping[tuple[str, str], Cell]) -> Cell | None:
     """An arm's cell at these bits; a full-precision arm has but one."""
     return cells.get((arm, at)) or cells.get((arm, FULL_PRECISION))
+
+
+def _learned_notes(cells: Iterable[Cell], rows: Sequence[ResultRow]) -> Iterable[str]:
+    """What stands under "learned" is a mean over allocations that differ: say over which."""
+    for cell in cells:
+        if cell.allocation != LEARNED:
+            continue
+        bits = [
+            row.mean_weight_bits
+            for row in rows
+            if row.arm == cell.arm and row.column == LEARNED and row.allocation in cell.labels
+        ]
+        span = f"{min(bits):.2f} to {max(bits):.2f}" if min(bits) < max(bits) else f"{bits[0]:.2f}"
+        count = len(cell.labels)
+        what = (
+            f"{count} different allocations" if count > 1 else f"one allocation {cell.labels[0]}"
+        )
+        yield (
+            f"{cell.arm} learned: n = {cell.n} over {what}, mean weight bits "
+            f"{cell.mean_weight_bits:.2f} ({span}), size {cell.size_bits} bits"
+        )

@@ -3,11 +3,12 @@
 It is rebuilt from the store at every start, so that a run that was killed goes on where it was.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from bitsweep.errors import Conflict
 from bitsweep.execution.base import Folders, Job
 from bitsweep.execution.breakers import START_FAILED, Breakers
+from bitsweep.execution.dependents import Dependents, Waiting, unknown_trial
 from bitsweep.execution.ledger import SIBLING_FAILED, Ledger
 from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.pruning import Pruner
@@ -16,7 +17,9 @@ from bitsweep.execution.roster import Configuration, Entry, Study, is_lost
 from bitsweep.execution.studies import (
     FIXED,
     make_studies,
+    stage_seeds,
     stage_trials,
+    trials_per_seed,
     trials_to_come,
 )
 from bitsweep.measurement import Evaluation
@@ -46,16 +49,19 @@ class Conductor:
         self._recorder = recorder
         self._folders = folders
         self._observe = observe
+        dependents = Dependents(plan, scores=recorder.scores)
         self._ledger = Ledger(
             plan,
             recorder=recorder,
             pruner=pruner,
             folders=folders,
             retries_failed=retries_failed,
+            is_giving=dependents.is_giving,
         )
         self._entries = self._ledger.entries
         self._queue = self._ledger.queue
         self._users: dict[str, list[tuple[Study, Configuration]]] = {}
+        self._dependents = dependents
         self._measurements = 0
         self._notes: list[str] = []
         self._studies = make_studies(plan, recorder)
@@ -66,6 +72,7 @@ class Conductor:
         self._enqueue_known()
         self._enqueue_fixed()
         self._settle_all()
+        self._release()
         for entry in list(self._entries.values()):
             self._break(entry)
         self._catch_up()
@@ -92,7 +99,8 @@ class Conductor:
 
     def is_done(self) -> bool:
         """Nothing is running, queued, or left to propose."""
-        if self._queue or any(entry.is_running for entry in self._entries.values()):
+        is_running = any(entry.is_running for entry in self._entries.values())
+        if self._queue or self._dependents.waiting or is_running:
             return False
         return all(study.is_searched for study in self._studies) and not self._can_confirm()
 
@@ -162,7 +170,8 @@ class Conductor:
 
     def planned(self) -> int:
         """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""
-        return len(self._entries) + trials_to_come(self._plan, self._studies)
+        waiting = sum(trials_per_seed(self._plan, one.study) for one in self._dependents.waiting)
+        return len(self._entries) + waiting + trials_to_come(self._plan, self._studies)
 
     @property
     def is_stopped(self) -> bool:
@@ -200,8 +209,14 @@ class Conductor:
             if study.search is None:
                 number = self._recorder.add_configuration(study.arm_id, FIXED, {})
                 stage: Stage = "confirm" if self._sweep.confirm else "search"
-                self._add(study, number, {}, stage=stage)
                 study.is_confirmed = True
+                if study.arm.source is None:
+                    self._add(study, number, {}, stage=stage)
+                    continue
+                self._dependents.add(
+                    Waiting(study=study, configuration=number, stage=stage, seed=seed)
+                    for seed in stage_seeds(self._plan, stage)
+                )
 
     def _add(
         self, study: Study, id_: int, parameters: Parameters, *, stage: Stage
@@ -220,6 +235,8 @@ class Conductor:
         )
         for entry in entries:
             self._users.setdefault(entry.trial.id, []).append((study, configuration))
+        if stage == "confirm" or self._sweep.confirm is None:
+            self._dependents.note(study.arm.name, entries)
         return configuration
 
     # What follows from what.
@@ -245,7 +262,7 @@ class Conductor:
             trial=entry.trial,
             folders=self._folders,
             start_checkpoint=checkpoint,
-            keeps_checkpoint=entry.stage != "search",
+            keeps_checkpoint=entry.stage != "search" or entry.is_taken_from,
             limit_seconds=None if minutes is None else 60.0 * minutes,
         )
 
@@ -291,6 +308,7 @@ class Conductor:
             study.is_confirmed = True
             for best in study.best(confirm.best_per_arm):
                 self._add(study, best.id, best.parameters, stage="confirm")
+            self._release()
             return True
         return False
 
@@ -313,6 +331,35 @@ class Conductor:
         for study, configuration in self._users.get(trial_id, []):
             if study.known(configuration.parameters) is configuration:
                 self._settle_configuration(study, configuration)
+        self._release()
+
+    def _release(self) -> None:
+        """Make the trials whose bits or start are known by now; these may release others."""
+        while (found := self._dependents.next_released(self._studies)) is not None:
+            waiting, released = found
+            study = waiting.study
+            if released.failure is None:
+                self._recorder.forget(unknown_trial(waiting, self._plan).id, arm_id=study.arm_id)
+            entries = [
+                self._ledger.enter(
+                    trial,
+                    stage=waiting.stage,
+                    arm=study.arm.name,
+                    study=study,
+                    configuration=waiting.configuration,
+                )
+                for trial in released.trials
+            ]
+            self._dependents.note(study.arm.name, entries)
+            if released.failure is not None:
+                self._fail(entries, released.failure)
+
+    def _fail(self, entries: Sequence[Entry], reason: str) -> None:
+        """End trials that cannot start."""
+        for entry in entries:
+            if entry.trial.id in self._queue:
+                self._queue.remove(entry.trial.id)
+            self.ended(entry.trial.id, Failed(reason=reason))
 
     def _settle_configuration(self, study: Study, configuration: Configuration) -> None:
         """Drop the siblings of a trial that did not finish; tell the sampler when all are over."""

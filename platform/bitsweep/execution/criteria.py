@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bitsweep.bits import Bits
+from bitsweep.bits import LEARNED, Bits
 from bitsweep.measurement import Goal
 from bitsweep.plan import Plan, bits_of
 from bitsweep.space import Parameters
@@ -16,7 +16,10 @@ Validation = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criteria:
-    """Objectives and constraints, each with its bits; `cost` is arithmetic on parameters."""
+    """Objectives and constraints, each with its bits; `cost` is arithmetic on parameters.
+
+    Where bits are a result, a value counts at the learned allocation, whatever that is.
+    """
 
     objectives: tuple[tuple[Objective, tuple[Bits, ...]], ...]
     constraints: tuple[tuple[Constraint, tuple[Bits, ...]], ...]
@@ -32,7 +35,7 @@ class Criteria:
     def judged_labels(self) -> frozenset[str]:
         """The allocations whose mean the scheduler judges."""
         bits = next(at for objective, at in self.objectives if objective is self.judged)
-        return frozenset(one.label for one in bits)
+        return frozenset({LEARNED, *(one.label for one in bits)})
 
     def excess(self, parameters: Parameters) -> dict[str, float]:
         """By which part of its limit each constraint is exceeded at worst; 0 or less: not."""
@@ -57,7 +60,7 @@ class Criteria:
                 costs = [self.cost(parameters, one)[objective.metric] for one in at]
                 found.append(_combine(objective, costs))
                 continue
-            labels = {one.label for one in at}
+            labels = {LEARNED, *(one.label for one in at)}
             combined = [
                 _combine(objective, values)
                 for seen in by_seed.values()

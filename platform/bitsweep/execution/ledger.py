@@ -1,7 +1,7 @@
 """The trials of a run: each is entered once, and what the store knows of it is taken over."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from bitsweep.execution.base import Folders
@@ -18,7 +18,10 @@ SIBLING_FAILED = "a sibling failed"
 
 
 class Ledger:
-    """The entries of a run by trial id, and the queue of those that have to run, in order."""
+    """The entries of a run by trial id, and the queue of those that have to run, in order.
+
+    is_giving: whether trials of other arms start from the checkpoints of this one's.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class Ledger:
         pruner: Pruner,
         folders: Folders,
         retries_failed: bool,
+        is_giving: Callable[[str], bool] = lambda arm: False,
     ) -> None:
         self.entries: dict[str, Entry] = {}
         self.queue: deque[str] = deque()
@@ -38,6 +42,7 @@ class Ledger:
         self._pruner = pruner
         self._folders = folders
         self._retries_failed = retries_failed
+        self._is_giving = is_giving
 
     def enter(
         self,
@@ -64,6 +69,7 @@ class Ledger:
             stage=stage,
             group=(arm, trial.bits_label, trial.seed),
             judged_labels=study.criteria.judged_labels if study else frozenset(),
+            is_taken_from=stage != "start" and self._is_giving(arm),
         )
         self.entries[trial.id] = entry
         self.take_over(entry)
@@ -103,7 +109,7 @@ class Ledger:
 
     def _has_checkpoint(self, entry: Entry, outcome: Finished) -> bool:
         """A start whose checkpoint is gone from this machine must be trained again."""
-        if entry.stage != "start":
+        if entry.stage != "start" and not entry.is_taken_from:
             return True
         kept = outcome.checkpoint
         return kept is not None and self._folders.checkpoint(kept).is_file()
@@ -111,7 +117,7 @@ class Ledger:
     def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
         """Let the scheduler know what a known trial showed at each epoch."""
         for epoch in sorted({score.epoch for score in scores}):
-            values = values_at(scores, epoch, [self._judged])
+            values = values_at(entry.trial, scores, epoch, [self._judged])
             self._judge(entry, epoch, values[self._judged])
 
     def _judge(self, entry: Entry, epoch: int, validation: Mapping[str, float]) -> bool:

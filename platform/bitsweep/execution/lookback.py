@@ -8,7 +8,7 @@ from bitsweep.bits import Bits
 from bitsweep.execution.criteria import Criteria, make_criteria
 from bitsweep.execution.roster import Configuration, Entry, values_at
 from bitsweep.execution.studies import stage_trials
-from bitsweep.plan import Plan, studies
+from bitsweep.plan import Plan
 from bitsweep.search.base import Told
 from bitsweep.store.reader import Proposal, Reader
 from bitsweep.sweep import Arm
@@ -46,7 +46,7 @@ def look_back(plan: Plan, reader: Reader, sweep_id: int) -> list[SeenStudy]:
         if not arm.space or arm.name not in ids:
             continue
         measured = plan.measured_bits(arm, arm.parameters)
-        for label, at in studies(plan.sweep.objectives, measured).items():
+        for label, at in plan.studies(arm).items():
             criteria = make_criteria(plan, arm, at)
             seen = tuple(
                 _seen(plan, reader, arm, at, criteria=criteria, proposal=proposal)
@@ -78,7 +78,7 @@ def _seen(
         entry.note_scores(scores, plan.sweep.measured_metrics)
         entries.append(entry)
         for epoch in {score.epoch for score in scores}:
-            at_epoch = values_at(scores, epoch, [judged])[judged]
+            at_epoch = values_at(trial, scores, epoch, [judged])[judged]
             curve.setdefault(epoch, []).extend(at_epoch.values())
     configuration = Configuration(
         id=proposal.id, parameters=proposal.parameters, entries=tuple(entries), excess=excess

@@ -72,6 +72,10 @@ class Recorder:
             configuration_id=configuration,
         )
 
+    def forget(self, trial_id: str, *, arm_id: int) -> None:
+        """Take a trial out of an arm of this sweep: what it stood for is known by now."""
+        self._writer.forget(trial_id, sweep_id=self.sweep_id, arm_id=arm_id)
+
     def proposals(self, arm_id: int, study: str) -> list[Proposal]:
         """The configurations that stand in the store."""
         return self._reader.proposals(arm_id, study)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from bitsweep.bits import Bits
+from bitsweep.bits import LEARNED, Bits
 from bitsweep.execution.criteria import Criteria, Validation
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import configuration_digest
@@ -28,6 +28,7 @@ class Entry:
     outcome: Outcome | None = None
     is_running: bool = False
     is_reused: bool = False
+    is_taken_from: bool = False
     epoch: int = 0
     seconds: float = 0.0
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -44,7 +45,10 @@ class Entry:
         self.note_values(
             evaluation.epoch,
             {
-                name: {one.allocation.label: one.metric(name) for one in on_validation}
+                name: {
+                    label_of(self.trial, one.allocation.label): one.metric(name)
+                    for one in on_validation
+                }
                 for name in metrics
             },
         )
@@ -52,7 +56,7 @@ class Entry:
     def note_scores(self, scores: Sequence[Score], metrics: Sequence[str]) -> None:
         """The same, from the store."""
         newest = max((score.epoch for score in scores), default=0)
-        self.note_values(newest, values_at(scores, newest, metrics))
+        self.note_values(newest, values_at(self.trial, scores, newest, metrics))
 
     def note_values(self, epoch: int, values: Validation) -> None:
         """Values of an epoch, unless a later one stands."""
@@ -61,12 +65,18 @@ class Entry:
             self.validation = {name: dict(by_label) for name, by_label in values.items()}
 
 
+def label_of(trial: Trial, allocation: str) -> str:
+    """What a value is compared under: learned bits are others in every trial."""
+    return LEARNED if trial.has_learned_bits else allocation
+
+
 def values_at(
-    scores: Sequence[Score], epoch: int, metrics: Sequence[str]
+    trial: Trial, scores: Sequence[Score], epoch: int, metrics: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """The validation values of one epoch."""
+    """The validation values of one epoch of a trial."""
+    seen = [score for score in scores if score.epoch == epoch]
     return {
-        name: {one.allocation: one.metric(name) for one in scores if one.epoch == epoch}
+        name: {label_of(trial, one.allocation): one.metric(name) for one in seen}
         for name in metrics
     }
 

@@ -7,7 +7,7 @@ from bitsweep.execution.criteria import make_criteria
 from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.roster import Study
 from bitsweep.execution.warm import warm_start
-from bitsweep.plan import Plan, studies
+from bitsweep.plan import Plan
 from bitsweep.search.base import make_search
 from bitsweep.space import Parameters
 from bitsweep.sweep import Arm, Stage
@@ -24,7 +24,7 @@ def make_studies(plan: Plan, recorder: Recorder) -> list[Study]:
         if not arm.space:
             made.append(_study(plan, recorder, arm, label=FIXED, at=measured))
             continue
-        for label, at in studies(plan.sweep.objectives, measured).items():
+        for label, at in plan.studies(arm).items():
             made.append(_study(plan, recorder, arm, label=label, at=at))
     return made
 
@@ -74,7 +74,7 @@ def stage_trials(
         bits = at
     return [
         trial
-        for seed in _seeds(plan, stage)
+        for seed in stage_seeds(plan, stage)
         for trial in plan.trials(arm, parameters, seed=seed, bits=bits, stage=stage)
     ]
 
@@ -93,10 +93,16 @@ def trials_to_come(plan: Plan, made: Sequence[Study]) -> int:
 
 def _trials_each(plan: Plan, study: Study, stage: Stage) -> int:
     """How many trials a configuration has in a stage, before it is known."""
-    widths = 1 if plan.method(study.arm).serves == "all" else len(study.at)
-    return len(_seeds(plan, stage)) * widths
+    return len(stage_seeds(plan, stage)) * trials_per_seed(plan, study)
 
 
-def _seeds(plan: Plan, stage: Stage) -> tuple[int, ...]:
+def trials_per_seed(plan: Plan, study: Study) -> int:
+    """How many trials a configuration has at one seed."""
+    is_one = plan.method(study.arm).serves == "all" or plan.has_learned_bits(study.arm)
+    return 1 if is_one else len(study.at)
+
+
+def stage_seeds(plan: Plan, stage: Stage) -> tuple[int, ...]:
+    """The training seeds of a stage."""
     confirm = plan.sweep.confirm
     return confirm.seeds if stage == "confirm" and confirm else plan.sweep.search.seeds

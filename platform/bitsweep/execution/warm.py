@@ -88,7 +88,7 @@ def _learned(
             return OTHER
         scores = recorder.scores(trial.id)
         newest = max((score.epoch for score in scores), default=0)
-        by_seed.setdefault(trial.seed, []).append(values_at(scores, newest, metrics))
+        by_seed.setdefault(trial.seed, []).append(values_at(trial, scores, newest, metrics))
         seen.setdefault(trial.seed, set()).update(trial.bits)
     whole = {seed: values for seed, values in by_seed.items() if set(at) <= seen[seed]}
     values = criteria.values(point, whole) if whole else ()

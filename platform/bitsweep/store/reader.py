@@ -8,6 +8,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Engine, Executable, Select, case, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from bitsweep.bits import LEARNED
 from bitsweep.errors import InputError, StoreError, UnknownName, nearest
 from bitsweep.space import Value
 from bitsweep.store import schema
@@ -76,6 +77,7 @@ class ResultRow:
     """A row of the view `member_results`: a measurement at the last epoch of a trial.
 
     `value` is the sweep's metric, None where it was not measured.
+    `bits`: those of the trial; "learned" where its allocation is a result.
     """
 
     arm: str | None
@@ -94,6 +96,12 @@ class ResultRow:
     size_bits: int
     mean_weight_bits: float
     value: float | None
+    bits: str
+
+    @property
+    def column(self) -> str:
+        """What it stands under: learned bits are others in every trial."""
+        return LEARNED if self.bits == LEARNED else self.allocation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,9 +334,11 @@ class Reader:
     def results(self, sweep: str, *, where: Mapping[str, str] | None = None) -> list[ResultRow]:
         """What the trials of one sweep measured at their last epoch, filtered by equal columns."""
         conditions = "".join(f" AND r.{name} = :{name}" for name in where or {})
-        columns = ", ".join(f"r.{name}" for name in ResultRow.__dataclass_fields__)
+        names = [name for name in ResultRow.__dataclass_fields__ if name != "bits"]
+        columns = ", ".join(f"r.{name}" for name in names)
         statement = text(
-            f"SELECT DISTINCT {columns} FROM member_results r "
+            f"SELECT DISTINCT {columns}, t.bits AS bits "
+            f"FROM member_results r JOIN trials t ON t.id = r.trial_id "
             f"WHERE r.sweep = :sweep{conditions} ORDER BY r.allocation, r.seed"
         )
         with self._engine.connect() as connection:

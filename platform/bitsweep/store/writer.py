@@ -109,7 +109,7 @@ class Writer:
         mine = table.c.sweep_id == sweep_id
         connection.execute(update(table).where(mine).values(is_current=False))
         for one in sweep.comparisons:
-            key = {"arm": one.arm, "against": one.against, "at": one.at.label}
+            key = {"arm": one.arm, "against": one.against, "at": one.at_label}
             is_primary = not self._is_confirmed(connection, sweep_id, (one.arm, one.against))
             _insert_new(
                 connection,
@@ -123,7 +123,7 @@ class Writer:
                 },
             )
             found = (table.c.arm == one.arm) & (table.c.against == one.against)
-            at = table.c["at"] == one.at.label
+            at = table.c["at"] == one.at_label
             connection.execute(update(table).where(mine & found & at).values(is_current=True))
 
     def _is_confirmed(self, connection: Connection, sweep_id: int, names: tuple[str, str]) -> bool:
@@ -204,6 +204,13 @@ class Writer:
             }
             _insert_new(connection, schema.memberships, member)
         self._models[trial.id] = (model_id, layers)
+
+    def forget(self, trial_id: str, *, sweep_id: int, arm_id: int) -> None:
+        """Take a trial out of an arm of a sweep; what is known of the trial itself stays."""
+        table = schema.memberships
+        mine = (table.c.sweep_id == sweep_id) & (table.c.arm_id == arm_id)
+        with self._engine.begin() as connection:
+            connection.execute(delete(table).where(mine & (table.c.trial_id == trial_id)))
 
     def _model(self, connection: Connection, trial: Trial, layers: tuple[Layer, ...]) -> int:
         rows = layer_rows(layers)

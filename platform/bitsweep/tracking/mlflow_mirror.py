@@ -18,6 +18,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine, event, make_url
 
+from bitsweep.bits import LEARNED
 from bitsweep.errors import BitsweepError
 from bitsweep.recipe import recipe_document
 from bitsweep.store.reader import Reader, Score, SweepRow, TrialRow
@@ -107,7 +108,7 @@ class MlflowMirror:
             RunTag("bitsweep.status", row.status),
             RunTag("bitsweep.reason", row.reason[:4000]),
         ]
-        metrics = _metrics(scores)
+        metrics = _metrics(scores, bits=row.bits)
         for start in range(0, max(len(metrics), 1), METRICS_PER_BATCH):
             batch = metrics[start : start + METRICS_PER_BATCH]
             self._client.log_batch(state.run_id, metrics=batch, params=params, tags=tags)
@@ -238,13 +239,17 @@ def _params(trial: Trial) -> dict[str, object]:
     return fixed | recipe_document(trial.recipe) | dict(trial.parameters)
 
 
-def _metrics(scores: Iterable[Score]) -> list[Metric]:
-    """One metric per split, name and bits, at its epoch: test/top1_percent/w4a4."""
+def _metrics(scores: Iterable[Score], *, bits: str) -> list[Metric]:
+    """One metric per split, name and bits, at its epoch: test/top1_percent/w4a4.
+
+    A trial with learned bits has one curve, whatever its allocation was at each epoch.
+    """
     metrics = []
     for score in scores:
         milliseconds = int(datetime.fromisoformat(score.recorded_at).timestamp() * 1000)
+        label = LEARNED if bits == LEARNED else score.allocation
         for name in score.metrics:
-            key = f"{score.split}/{_safe(name)}/{_safe(score.allocation)}"
+            key = f"{score.split}/{_safe(name)}/{_safe(label)}"
             metrics.append(Metric(key, score.metric(name), milliseconds, score.epoch))
     return metrics
 

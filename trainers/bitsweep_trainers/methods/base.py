@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import Bits
-from bitsweep.measurement import Measurement
+from bitsweep.bits import Allocation, Bits
+from bitsweep.measurement import Allocator, Measurement
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.load import Arrays
 
@@ -29,6 +29,18 @@ class ParameterGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The allocation a network runs at where that is not one of the trial's bits, and whose it is.
+
+    lambda_: the price of bits that it was learned at, if there is one.
+    """
+
+    allocation: Allocation
+    allocator: Allocator = "fixed"
+    lambda_: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
     """A quantization method.
 
@@ -43,6 +55,10 @@ class Method:
     probabilities (N, classes) where the recipe smooths them. For each part of a batch that is
     computed in parts it is called once, each time with the generator where it was.
     select(network, bits): make the network run at these bits (evaluation).
+    begin_epoch(network, trial, epoch): called before the first batch of each epoch, from 1; what
+    it does depends on these alone, and doing it again changes nothing.
+    chosen(network, trial): the allocation to measure where bits are a result or given per layer;
+    None: the network is measured at each of the trial's bits.
     divide(data, trial, generator) -> the data with training images held out for `finish`, if the
     method wants any.
     after(network, trial, data, save): what is learned on the trained network after the last epoch;
@@ -57,6 +73,8 @@ class Method:
     parameter_groups: Callable[[nn.Module, Trial], Sequence[ParameterGroup]]
     backward: Callable[[nn.Module, Trial, Tensor, Tensor, torch.Generator], Tensor]
     select: Callable[[nn.Module, Bits], None]
+    begin_epoch: Callable[[nn.Module, Trial, int], None] = lambda network, trial, epoch: None
+    chosen: Callable[[nn.Module, Trial], Chosen | None] = lambda network, trial: None
     divide: Callable[[Arrays, Trial, torch.Generator], Arrays] = lambda data, trial, draws: data
     after: Callable[[nn.Module, Trial, Arrays, Callable[[], None]], None] = (
         lambda network, trial, data, save: None

@@ -47,18 +47,28 @@ class Grid:
 
 
 def make_grid(kind: GridKind, bits: int, sharing: Sharing = "off") -> Grid:
-    """The grid of one bit-width; ValueError below 2 bits or for masks on an unsigned grid."""
+    """The grid of one bit-width; ValueError below 2 bits or for pairs on an unsigned grid.
+
+    An unsigned grid shares a mask per level: the points that k bits have and k - 1 do not.
+    """
     if bits < 2:
         raise ValueError(f"a grid needs at least 2 bits, got {bits}")
     if kind == "unsigned":
-        if sharing != "off":
-            raise ValueError("an unsigned grid has no masks: it is not symmetric about zero")
-        return Grid(runs=(Run(0, 2**bits - 1, None),))
+        if sharing == "endpoints":
+            raise ValueError("an unsigned grid has no pairs of end points: it starts at zero")
+        return Grid(runs=_unsigned_runs(bits, sharing))
     top = 2 ** (bits - 1) - 1
     low = -top if kind == "sym" else -top - 1
     groups = groupby(range(low, top + 1), key=lambda n: _mask_of(min(abs(n), top), sharing))
     members = [(mask, list(points)) for mask, points in groups]
     return Grid(runs=tuple(Run(points[0], points[-1], mask) for mask, points in members))
+
+
+def _unsigned_runs(bits: int, sharing: Sharing) -> tuple[Run, ...]:
+    if sharing == "off":
+        return (Run(0, 2**bits - 1, None),)
+    levels = [Run(2 ** (level - 1), 2**level - 1, level - 3) for level in range(3, bits + 1)]
+    return (Run(0, 3, None), *levels)
 
 
 def _mask_of(distance: int, sharing: Sharing) -> int | None:

@@ -24,6 +24,10 @@ INPUT_STE_CHOICES = ("plain", "max", "full")
 IS_MASKED: Condition = {"sharing": ("bitwise", "endpoints")}
 IS_CONCRETE: Condition = {**IS_MASKED, "mask": ("hard_concrete",)}
 LEARNS_MASKS: Condition = {**IS_CONCRETE, "ste": ("max", "full")}
+IS_FIXED: Condition = {"task": ("fixed",)}
+IS_HETERO: Condition = {"task": ("hetero",)}
+DEFAULT_INITIAL_BITS = 4
+LOWEST_BITS = 2
 MASK_PARAMETERS = (
     "nest",
     "mask",
@@ -82,6 +86,12 @@ def _switch(
 PARAMETERS = (
     learning_rate(0.02),
     weight_decay(1e-4),
+    _choice(
+        "task",
+        ("fixed", "hetero"),
+        "fixed: bits are given; hetero: a bit-length per layer is learned",
+        PAPER,
+    ),
     activation_bits(),
     _choice("ste", STE_CHOICES, "gradient of the weights' choice of point", PAPER),
     _choice("ste_act", INPUT_STE_CHOICES, "gradient of the activations' choice of point", CHOSEN),
@@ -89,7 +99,20 @@ PARAMETERS = (
     _choice(
         "sharing", ("bitwise", "endpoints", "off"), "DropBits: which points share a mask", PAPER
     ),
-    _switch("nest", False, "a level is kept only when all lower ones are", CHOSEN, IS_MASKED),
+    _switch(
+        "nest",
+        False,
+        "a level is kept only when all lower ones are",
+        CHOSEN,
+        {**IS_FIXED, **IS_MASKED},
+    ),
+    _switch(
+        "nest",
+        True,
+        "a level is kept only when all lower ones are (learned lengths)",
+        CHOSEN,
+        {**IS_HETERO, **IS_MASKED},
+    ),
     _choice("mask", ("hard_concrete", "bernoulli"), "distribution of a mask", PAPER, IS_MASKED),
     _number(
         "keep_probability",
@@ -125,6 +148,52 @@ PARAMETERS = (
         "learning rate of the logits of Pi (Adam)",
         when={**LEARNS_MASKS, "learn_keep_probability": (True,)},
     ),
+    _choice(
+        "initial_bits",
+        (DEFAULT_INITIAL_BITS, 3, 5, 6),
+        "bits of every layer when the learning of lengths begins",
+        CHOSEN,
+        IS_HETERO,
+    ),
+    _number(
+        "lambda",
+        1e-3,
+        0.0,
+        10.0,
+        "price of a level, times the layer's weight c, in units of the loss",
+        PAPER,
+        IS_HETERO,
+    ),
+    _choice(
+        "reg_weight",
+        ("one", "size", "bitops"),
+        "weight c of a layer in the price: 1, its share of the weights, of the BitOps",
+        CHOSEN,
+        IS_HETERO,
+    ),
+    _number(
+        "target_bits",
+        0.0,
+        0.0,
+        6.0,
+        "the price is due above so many mean bits, weighted by c, alone; 0: always",
+        when=IS_HETERO,
+    ),
+    _switch(
+        "learn_activations",
+        False,
+        "whether the inputs' bit-lengths are learned too, a mask per level",
+        CHOSEN,
+        IS_HETERO,
+    ),
+    _number(
+        "finetune_fraction",
+        0.3,
+        0.0,
+        0.9,
+        "share of the epochs that train on with the lengths read out and kept",
+        when=IS_HETERO,
+    ),
 )
 
 
@@ -135,6 +204,10 @@ def canonical(given: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
     gradients, no masks) sigma means nothing.
     """
     kept = dict(given)
+    if kept.get("task") == "fixed":
+        del kept["task"]  # trials with given bits are what they were without the choice
+    if not kept.get("target_bits", True):
+        del kept["target_bits"]
     width = max(bits.weight for bits in all_bits)
     if width == 2:
         kept["sharing"] = "off"
@@ -157,6 +230,58 @@ def layer_bits(
     return one_network_bits(layers, bits)
 
 
+def learned_from(given: Parameters) -> Bits | None:
+    """The bits that learned lengths start from; None where bits are given."""
+    if given.get("task") != "hetero":
+        return None
+    first = int(given.get("initial_bits", DEFAULT_INITIAL_BITS))
+    fixed = given.get("activation_bits", "tied")
+    return Bits(weight=first, activation=first if fixed == "tied" else int(fixed))
+
+
+def check(given: Parameters, all_bits: tuple[Bits, ...]) -> None:
+    """ValueError for lengths that could not be learned."""
+    if given.get("task") != "hetero":
+        return
+    needed: dict[str, tuple[Value, ...]] = {
+        "sharing": ("bitwise", "endpoints"),
+        "mask": ("hard_concrete",),
+        "ste": ("max", "full"),
+        "learn_keep_probability": (True,),
+    }
+    for name, values in needed.items():
+        if given.get(name) not in values:
+            shown = " or ".join(repr(one) for one in values)
+            raise ValueError(f"task 'hetero' needs {name} {shown}, got {given.get(name)!r}")
+    _check_activations(given)
+    _check_target(given)
+
+
+def _check_activations(given: Parameters) -> None:
+    if not given["learn_activations"]:
+        return
+    if given["activation_bits"] != "tied":
+        message = "learn_activations needs activation_bits 'tied': it starts at initial_bits"
+        raise ValueError(f"{message}, got {given['activation_bits']!r}")
+    if given["ste_act"] == "plain":
+        raise ValueError("learn_activations needs ste_act 'max' or 'full', got 'plain'")
+    if given["reg_weight"] == "size":
+        message = "learn_activations needs reg_weight 'one' or 'bitops': "
+        raise ValueError(f"{message}activations take no part of a model's size")
+
+
+def _check_target(given: Parameters) -> None:
+    target = float(given["target_bits"])
+    if not target:
+        return
+    if not LOWEST_BITS <= target <= int(given["initial_bits"]):
+        wanted = f"0 or a number in [{LOWEST_BITS}, {given['initial_bits']}] (initial_bits)"
+        raise ValueError(f"target_bits must be {wanted}, got {target:g}")
+    if given["sharing"] != "bitwise" or not given["nest"]:
+        message = "target_bits needs sharing 'bitwise' and nest true"
+        raise ValueError(f"{message}: else the price does not count bits")
+
+
 DECLARATION = MethodDeclaration(
     name="cpq_dropbits",
     title="CPQ with DropBits",
@@ -169,6 +294,10 @@ DECLARATION = MethodDeclaration(
     parameters=PARAMETERS,
     layer_bits=layer_bits,
     canonical=canonical,
+    check=check,
+    learned_from=learned_from,
+    bit_prices=("lambda", "target_bits", "reg_weight", "initial_bits"),
+    takes_allocations=True,
     summary=(
         "Each value is noisy; the forward pass takes its most probable grid point.",
         "The gradient enters the probability of that point alone, whose slope vanishes at the",

@@ -1,0 +1,262 @@
+"""The quantizer of CPQ with DropBits (arXiv 2109.02100) as a module: scales, masks, bit-length.
+
+The formulas live in `quantizers.categorical`, the distribution of the masks in `hard_concrete`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, log, log1p
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep.space import Parameters
+from bitsweep_trainers.packed.inputs import StepInput
+from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
+from bitsweep_trainers.quantizers.categorical import Ste, quantize
+from bitsweep_trainers.quantizers.grid import Grid, GridKind, Sharing, make_grid
+from bitsweep_trainers.quantizers.hard_concrete import (
+    coin,
+    deterministic_gate,
+    hard_concrete,
+    live_probability,
+)
+
+AlphaInit = Literal["mse", "max", "percentile"]
+LOWEST_RATIO, HIGHEST_RATIO = 0.05, 2.0
+SMALLEST_ALPHA = 1e-6
+INIT_SAMPLES = 1 << 17
+INIT_CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Masks:
+    """How the points of a grid are dropped while training.
+
+    learns_length: what is dropped in the end stays dropped, also in evaluation.
+    """
+
+    sharing: Sharing
+    nest: bool
+    kind: Literal["hard_concrete", "bernoulli"]
+    keep_probability: float
+    tau: float
+    is_learned: bool
+    learns_length: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """How sigma follows: its start over alpha, whether it learns, whether it scales with alpha."""
+
+    ratio: float
+    is_learned: bool
+    is_tied: bool
+
+
+def masks_of(parameters: Parameters, tensor: Literal["weight", "activation"]) -> Masks | None:
+    """The masks that a trial's parameters ask for; inert ones are absent from them.
+
+    Activations have some only where their lengths are learned, always one per level.
+    """
+    is_weight = tensor == "weight"
+    if parameters["sharing"] == "off" or not (is_weight or parameters.get("learn_activations")):
+        return None
+    sharing = parameters["sharing"] if is_weight else "bitwise"
+    return Masks(
+        sharing=cast(Sharing, sharing),  # resolved: checked against its choices
+        nest=bool(parameters.get("nest", False)),
+        kind="hard_concrete" if parameters["mask"] == "hard_concrete" else "bernoulli",
+        keep_probability=float(parameters["keep_probability"]),
+        tau=float(parameters.get("tau", 1.0)),
+        is_learned=bool(parameters.get("learn_keep_probability", False)),
+        learns_length=parameters.get("task") == "hetero",
+    )
+
+
+def noise_of(parameters: Parameters) -> Noise:
+    """The noise that a trial's parameters ask for; they are absent where sigma has no effect."""
+    return Noise(
+        ratio=float(parameters.get("sigma_ratio", 1.0)),
+        is_learned=bool(parameters.get("learn_sigma", False)),
+        is_tied=bool(parameters.get("sigma_tied", True)),
+    )
+
+
+def _softplus_inverse(value: float) -> float:
+    """The number whose softplus is `value` > 0."""
+    return value + log1p(-exp(-value)) if value > 1e-3 else log(value)
+
+
+class ClusterPromoting(nn.Module):
+    """Quantize a tensor to its most probable grid point; 32 bits pass it through.
+
+    alpha = softplus(raw_alpha); sigma = alpha softplus(raw_sigma) when tied, else
+    softplus(raw_sigma), kept within [0.05, 2] alpha. `uniform` holds the draw of one training
+    step; without it, and always in evaluation, nothing is masked and the output is plain rounding.
+
+    Where the length is learned, evaluation rounds to the points that are kept as the masks stand;
+    `frozen` (1: kept) holds them for good, in training too.
+    """
+
+    def __init__(
+        self, *, bits: int, kind: GridKind, ste: Ste, noise: Noise, masks: Masks | None
+    ) -> None:
+        super().__init__()
+        self.bits, self.kind, self.ste, self.noise = bits, kind, ste, noise
+        self.masks = masks
+        self.raw_alpha = nn.Parameter(torch.zeros(()))
+        self.raw_sigma = nn.Parameter(torch.zeros(()), requires_grad=noise.is_learned)
+        count = 0 if masks is None else self.grid.num_masks
+        self.keep_logits = None if masks is None or count == 0 else _keep_logits(masks, count)
+        self.uniform: Tensor | None = None
+        self.frozen: tuple[int, ...] | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """The points, and which of them share a mask."""
+        return make_grid(self.kind, self.bits, "off" if self.masks is None else self.masks.sharing)
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """alpha and sigma, both > 0; the bound of sigma lets its gradient through."""
+        alpha = functional.softplus(self.raw_alpha) + SMALLEST_ALPHA
+        sigma = functional.softplus(self.raw_sigma)
+        sigma = sigma * alpha if self.noise.is_tied else sigma
+        with torch.no_grad():
+            low, high = LOWEST_RATIO * alpha, HIGHEST_RATIO * alpha
+            excess = sigma - torch.minimum(torch.maximum(sigma, low), high)
+        return alpha, sigma - excess
+
+    def drawn_masks(self) -> Tensor | None:
+        """z of this step, (num_masks,), or None: nothing is masked."""
+        if self.frozen is not None:
+            return self.kept_masks()
+        if self.uniform is None or self.masks is None or self.keep_logits is None:
+            return None
+        if self.masks.kind == "bernoulli":
+            z = coin(self.keep_logits, self.uniform)
+        else:
+            z = hard_concrete(self.keep_logits, self.uniform, self.masks.tau)
+        return torch.cumprod(z, dim=0) if self.masks.nest else z
+
+    @torch.no_grad()
+    def kept_masks(self) -> Tensor | None:
+        """1 for each mask that evaluation keeps, (num_masks,); None where lengths are given."""
+        if self.masks is None or self.keep_logits is None or not self.masks.learns_length:
+            return None
+        if self.frozen is not None:
+            return self.keep_logits.new_tensor(self.frozen)
+        kept = (deterministic_gate(self.keep_logits) > 0).to(self.keep_logits.dtype)
+        return torch.cumprod(kept, dim=0) if self.masks.nest else kept
+
+    @property
+    def length(self) -> int:
+        """The bits of the widest kept point; holes below it are codes without use."""
+        kept = self.kept_masks()
+        if kept is None:
+            return self.bits
+        top = max((index + 1 for index, one in enumerate(kept.tolist()) if one), default=0)
+        if self.masks is not None and self.masks.sharing == "endpoints":
+            return 1 + (top + 1).bit_length()  # j_max = top + 1 needs the sign and its own digits
+        return 2 + top
+
+    def freeze(self) -> None:
+        """Keep for good what is kept as the masks stand; they learn no more."""
+        kept = self.kept_masks()
+        if kept is not None and self.keep_logits is not None:
+            self.frozen = tuple(int(one) for one in kept.tolist())
+            self.keep_logits.requires_grad_(False)
+
+    def expected_levels(self) -> Tensor:
+        """R: how many masks are on, in expectation; with nested levels that is E[length] - 2."""
+        assert self.masks is not None and self.keep_logits is not None  # asked of learning ones
+        live = live_probability(self.keep_logits, self.masks.tau)
+        return (torch.cumprod(live, dim=0) if self.masks.nest else live).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x_hat, of the shape of x."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return x
+        alpha, sigma = self.scales()
+        z = self.drawn_masks() if self.training else self.kept_masks()
+        return quantize(x, alpha, sigma, z, grid=self.grid, ste=self.ste)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, how: AlphaInit) -> None:
+        """Set alpha and sigma from values to be quantized; an input with negatives is signed."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return
+        if self.kind == "unsigned" and bool((x < 0).any()):
+            self.kind = "full"
+        alpha = max(initial_alpha(x, self.grid, how), 2 * SMALLEST_ALPHA)
+        sigma = self.noise.ratio * (1.0 if self.noise.is_tied else alpha)
+        self.raw_alpha.fill_(_softplus_inverse(alpha - SMALLEST_ALPHA))
+        self.raw_sigma.fill_(_softplus_inverse(sigma))
+
+    @torch.no_grad()
+    def pack_weights(self, weights: Tensor, widths: Sequence[int]) -> Weights:
+        """What a packed file keeps of weights: codes of their length; masks serve the training."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return FloatWeights(plain=weights)
+        alpha, sigma = self.scales()
+        kept = self.kept_masks()
+        rounded = quantize(weights, alpha, sigma, kept, grid=self.grid, ste=self.ste)
+        codes = (rounded / alpha).round()
+        low = make_grid(self.kind, self.length).low
+        return CodedWeights(
+            codes=Codes.of(codes, bits=self.length, low=low), grid=Affine(scale=alpha)
+        )
+
+    @torch.no_grad()
+    def pack_input(self, widths: Sequence[int]) -> StepInput | None:
+        """What a packed file keeps of an input's grid."""
+        if self.bits >= FULL_PRECISION_BITS:
+            return None
+        grid = make_grid(self.kind, self.length)
+        return StepInput(step=self.scales()[0], low=grid.low, high=grid.high)
+
+    def get_extra_state(self) -> dict[str, Any]:  # as torch has it
+        """What a checkpoint keeps besides the parameters."""
+        return {"kind": self.kind} | ({} if self.frozen is None else {"frozen": self.frozen})
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `get_extra_state`."""
+        self.kind = cast(GridKind, state["kind"])  # written by get_extra_state
+        if "frozen" in state and self.keep_logits is not None:
+            self.frozen = tuple(state["frozen"])
+            self.keep_logits.requires_grad_(False)
+
+    def extra_repr(self) -> str:
+        """Bits and grid, for print(network)."""
+        return f"bits={self.bits}, kind={self.kind!r}, ste={self.ste!r}"
+
+
+def _keep_logits(masks: Masks, count: int) -> nn.Parameter:
+    keep = torch.full((count,), masks.keep_probability)
+    return nn.Parameter(torch.logit(keep), requires_grad=masks.is_learned)
+
+
+def initial_alpha(x: Tensor, grid: Grid, how: AlphaInit) -> float:
+    """The step size for values x: of least squared error, or from the range of x."""
+    sample = x.flatten()[:: 1 + x.numel() // INIT_SAMPLES].float()
+    lowest = max(-grid.low, 1)
+    widest = max(sample.max().item() / grid.high, -sample.min().item() / lowest)
+    if how == "max":
+        return widest
+    if how == "percentile":
+        return torch.quantile(sample.abs(), 0.999).item() / grid.high
+    candidates = [widest * (k + 1) / INIT_CANDIDATES for k in range(INIT_CANDIDATES)]
+    return min(candidates, key=lambda alpha: _squared_error(sample, alpha, grid))
+
+
+def _squared_error(sample: Tensor, alpha: float, grid: Grid) -> float:
+    rounded = (sample / alpha).round_().clamp_(grid.low, grid.high).mul_(alpha)
+    return (rounded - sample).square_().sum().item()
+
+
+def quantizers(network: nn.Module) -> list[ClusterPromoting]:
+    """The CPQ quantizers of a network, in `modules()` order."""
+    return [one for one in network.modules() if isinstance(one, ClusterPromoting)]
