@@ -3,10 +3,11 @@
 import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from bitsweep.bits import Allocation, Bits
+from bitsweep.bits import Allocation, Bits, parse_allocation, tied
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation, Measurement
@@ -68,8 +69,17 @@ def _misbehave(trial: Trial, folder: Path, epoch: int) -> None:
             pass
 
 
+def _bits(trial: Trial, index: int, epoch: int) -> Bits:
+    """The bits of the one body layer: given, or learned to 3 at even seeds and 2 at odd ones."""
+    if trial.allocation is not None:
+        return parse_allocation(trial.allocation).layers[0]
+    if trial.learns_bits and epoch > 1:
+        return Bits(weight=3 - trial.seed % 2, activation=trial.bits[0].activation)
+    return trial.bits[index]
+
+
 def _measure(trial: Trial, index: int, split: str, epoch: int) -> Measurement:
-    bits = trial.bits[index]
+    bits = _bits(trial, index, epoch)
     distance = abs(float(trial.parameters.get("x", 0.5)) - 0.5)
     noise = int(sha256(f"{trial.id}{split}{epoch}".encode()).hexdigest()[:4], 16) % 10
     branches = int(trial.parameters.get("branches", 1))
@@ -79,6 +89,7 @@ def _measure(trial: Trial, index: int, split: str, epoch: int) -> Measurement:
     return Measurement(
         split="test" if split == "test" else "validation",
         allocation=Allocation.uniform(bits),
+        allocator="learned" if trial.learns_bits else "fixed",
         total=TOTAL,
         correct=min(correct, TOTAL),
         sums={"loss": float(TOTAL - correct)},
@@ -98,7 +109,7 @@ def toy_layers(shape: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
 def toy_declarations() -> Declarations:
     """A method per width (`toy`), one for all widths (`toy_all`), and a full-precision start.
 
-    `toy_branches` becomes better and larger with each branch.
+    `toy_branches` becomes better and larger with each branch; `toy_learned` learns its bits.
     """
     x = Parameter(
         name="x", kind="float", low=0.0, high=1.0, default=0.5, meaning="where", source="toy"
@@ -134,8 +145,16 @@ def toy_declarations() -> Declarations:
     )
     methods = {
         "toy_branches": _toy_method("toy_branches", "one", (2, 3, 4, 8), (x, act, branches)),
-        "toy": _toy_method("toy", "one", (2, 3, 4, 8), (x, act, sharing, keep)),
+        "toy": replace(
+            _toy_method("toy", "one", (2, 3, 4, 8), (x, act, sharing, keep)),
+            takes_allocations=True,
+        ),
         "toy_all": _toy_method("toy_all", "all", (2, 3, 4, 8), (x, act)),
+        "toy_learned": replace(
+            _toy_method("toy_learned", "one", (2, 3, 4, 8), (x, act)),
+            learned_from=lambda given: tied(4),
+            bit_prices=("x",),
+        ),
         "toy_fp32": _toy_method("toy_fp32", "one", (32,), (act,)),
     }
     data = DataDeclaration(

@@ -45,7 +45,6 @@ def look_back(plan: Plan, reader: Reader, sweep_id: int) -> list[SeenStudy]:
     for arm in plan.sweep.arms:
         if not arm.space or arm.name not in ids:
             continue
-        measured = plan.measured_bits(arm, arm.parameters)
         for label, at in plan.studies(arm).items():
             criteria = make_criteria(plan, arm, at)
             seen = tuple(

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, case, func, select
 
+from bitsweep.bits import LEARNED
 from bitsweep.space import Value
 from bitsweep.store import schema
 from bitsweep.store.reader import Reader
@@ -82,7 +83,10 @@ def _value(metric: str) -> ColumnElement[Any]:
 
 
 def curve_points(reader: Reader, sweep_id: int, *, metric: str, split: str) -> list[CurvePoint]:
-    """A metric that the current arms measured on a split, epoch by epoch."""
+    """A metric that the current arms measured on a split, epoch by epoch.
+
+    Learned bits change over epochs and between seeds: all stand under "learned".
+    """
     members, arms, trials = schema.memberships, schema.arms, schema.trials
     table, allocations = schema.measurements, schema.allocations
     joined = (
@@ -99,7 +103,9 @@ def curve_points(reader: Reader, sweep_id: int, *, metric: str, split: str) -> l
             trials.c.id.label("trial_id"),
             trials.c.seed,
             table.c.split,
-            allocations.c.label.label("allocation"),
+            case((trials.c.bits == LEARNED, LEARNED), else_=allocations.c.label).label(
+                "allocation"
+            ),
             table.c.epoch,
             _value(metric).label("value"),
         )
@@ -107,7 +113,7 @@ def curve_points(reader: Reader, sweep_id: int, *, metric: str, split: str) -> l
         .select_from(joined)
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((table.c.split == split) & _value(metric).is_not(None))
-        .order_by(arms.c.name, allocations.c.label, trials.c.seed, trials.c.id, table.c.epoch)
+        .order_by(arms.c.name, "allocation", trials.c.seed, trials.c.id, table.c.epoch)
     )
     return [CurvePoint(**row) for row in reader.rows(query)]
 
