@@ -18,7 +18,7 @@ def taken(allocation: Allocation, form: Form, *, layers: Sequence[Layer], seed: 
     shuffled: the same pairs of bits on other layers of the body, drawn from the seed; a different
     allocation wherever there is one. Layers differ in size, so its mean bits are others. uniform:
     one pair everywhere, with at least as many mean bits, weighted by weights (activations: by
-    MACs).
+    MACs). Equal bits in every layer are the uniform allocation in any form.
 
     >>> from bitsweep.bits import parse_allocation
     >>> one = Layer(name="a", kind="conv", place="body", macs=10, weights=30)
@@ -32,12 +32,12 @@ def taken(allocation: Allocation, form: Form, *, layers: Sequence[Layer], seed: 
     body = [layer for layer in layers if layer.place == "body"]
     bits = by_layer(allocation, len(body))
     if form == "shuffled":
-        return Allocation(layers=_shuffled(bits, Random(f"{seed}/shuffled")))
+        bits = _shuffled(bits, Random(f"{seed}/shuffled"))
     if form == "uniform":
         weight = _mean([one.weight for one in bits], [layer.weights for layer in body])
         activation = _mean([one.activation for one in bits], [layer.macs for layer in body])
         return Allocation.uniform(Bits(weight=weight, activation=activation))
-    return allocation
+    return Allocation(layers=bits) if len(set(bits)) > 1 else Allocation.uniform(bits[0])
 
 
 def by_layer(allocation: Allocation, num_layers: int) -> tuple[Bits, ...]:

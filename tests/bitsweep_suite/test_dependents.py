@@ -270,7 +270,7 @@ def test_learned_bits_have_a_column_that_says_what_it_averages(tmp_path: Path) -
 def test_learning_curves_of_learned_bits_are_one_panel(tmp_path: Path) -> None:
     run_toy(toy_sweep(LEARNER), tmp_path)
     reader = Reader(open_to_read(str(tmp_path / "store.db")))
-    titles = [panel.title for panel in learning_chart(reader, "toy").panels]  # type: ignore[union-attr]
+    titles = [panel.title for panel in learning_chart(reader, "toy").panels]
     reader.close()
 
     assert titles == ["learned"]

@@ -24,7 +24,7 @@ from tests.bitsweep_suite.toys import (
 from bitsweep.bits import tied
 from bitsweep.run import ExecutorName, RunOptions, RunReport, run_sweep
 from bitsweep.space import Choice, Range
-from bitsweep.sweep import Arm, Asha, Budget, Confirm, Resources, Search, Sweep
+from bitsweep.sweep import Arm, Asha, Budget, Confirm, Resources, Search, Source, Sweep
 
 ROOT = Path(__file__).parents[2]
 EVALUATION_KEYS = "SELECT trial_id, epoch, COUNT(*) FROM evaluations GROUP BY trial_id, epoch"
@@ -393,3 +393,35 @@ def test_a_constant_proposal_ends_an_arm(runner: Runner) -> None:
     arm = replace(SEARCHED, space={"x": Range(low=0.5, high=0.5000001)})
 
     assert runner.run(toy_sweep(arm)).trials_failed == 0
+
+
+def test_what_takes_from_another_trial_runs_after_it_and_only_once(runner: Runner) -> None:
+    hetero = Arm(name="hetero", method="toy_learned")
+    kept = replace(FIXED, name="kept", source=Source(arm="hetero", take="allocation"))
+    later = replace(FIXED, name="later", source=Source(arm="hetero", take="checkpoint"))
+    sweep = toy_sweep(kept, later, hetero, task=STARTED)
+    report = runner.run(sweep)
+    rows = runner.ask(
+        "SELECT arm, seed, allocation FROM results "
+        "WHERE split = 'test' AND arm IN ('hetero', 'kept') ORDER BY 1, 2"
+    )
+
+    assert (report.trials_failed, runner.run(sweep).trials_run) == (0, 0)
+    assert rows == [
+        ("hetero", 0, "w3a4"),
+        ("hetero", 1, "w2a4"),
+        ("kept", 0, "w3a4"),
+        ("kept", 1, "w2a4"),
+    ]
+    assert_recorded_once(runner)
+
+
+def test_a_worker_that_dies_takes_nothing_from_those_that_wait_for_it(runner: Runner) -> None:
+    if runner.executor == "local":
+        pytest.skip("a trial of the local executor dies with its driver: see test_dependents.py")
+    hetero = Arm(name="hetero", method="toy_learned", parameters={"act": "die"})
+    kept = replace(FIXED, name="kept", source=Source(arm="hetero", take="allocation"))
+    runner.run(toy_sweep(kept, hetero))
+
+    assert statuses(runner) == {"finished": 4}
+    assert_recorded_once(runner)

@@ -49,6 +49,8 @@ CHANGES: dict[str, Any] = {
     "backend": "compiled",
     "weights_sha256": "3" * 64,
     "recipe": Recipe(ema_decay=0.99),
+    "learns_bits": True,
+    "allocation": "w=[2,3] a=[4,4]",
 }
 PLACES: dict[str, Any] = {"data_path": "/data/beats.npz", "weights_path": "/weights/resnet18.pth"}
 values = (
