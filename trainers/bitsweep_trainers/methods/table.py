@@ -3,6 +3,7 @@
 from bitsweep.errors import UnknownName, nearest
 from bitsweep_trainers.methods.abn import ABN
 from bitsweep_trainers.methods.adabits import ADABITS
+from bitsweep_trainers.methods.adaqat import ADAQAT
 from bitsweep_trainers.methods.alq import ALQ
 from bitsweep_trainers.methods.any_precision import ANY_PRECISION
 from bitsweep_trainers.methods.base import Method
@@ -26,6 +27,7 @@ METHODS: dict[str, Method] = {
     "lsq": LSQ,
     "lsq_plus": LSQ_PLUS,
     "alq": ALQ,
+    "adaqat": ADAQAT,
     "cpq_dropbits": CPQ_DROPBITS,
     "adabits": ADABITS,
     "any_precision": ANY_PRECISION,

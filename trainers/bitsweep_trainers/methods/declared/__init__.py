@@ -4,6 +4,7 @@ from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared import (
     abn,
     adabits,
+    adaqat,
     alq,
     any_precision,
     bit_mixer,
@@ -27,6 +28,7 @@ METHODS: dict[str, MethodDeclaration] = {
     "lsq": lsq.DECLARATION,
     "lsq_plus": lsq_plus.DECLARATION,
     "alq": alq.DECLARATION,
+    "adaqat": adaqat.DECLARATION,
     "cpq_dropbits": cpq_dropbits.DECLARATION,
     "adabits": adabits.DECLARATION,
     "any_precision": any_precision.DECLARATION,

@@ -206,6 +206,7 @@ def canonical(given: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
     kept = dict(given)
     if kept.get("task") == "fixed":
         del kept["task"]  # trials with given bits are what they were without the choice
+    kept.pop("initial_bits", None)  # they stand in the trial's bits
     if not kept.get("target_bits", True):
         del kept["target_bits"]
     width = max(bits.weight for bits in all_bits)
