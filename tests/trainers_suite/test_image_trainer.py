@@ -10,7 +10,7 @@ from tests.trainers_suite.trials import plain_network, trial_of, workspace_in
 from bitsweep.errors import InputError
 from bitsweep.trainer import Trainer, load_trainer
 from bitsweep.trial import parse_trial
-from bitsweep_trainers.image import train
+from bitsweep_trainers.image import start_network, train
 
 BATCH = 500
 
@@ -91,3 +91,38 @@ def test_the_same_trial_twice_gives_identical_measurements(tmp_path: Path) -> No
     (second,) = train(trial, workspace_in(tmp_path / "second"))
 
     assert first.measurements == second.measurements
+
+
+def test_a_quantized_checkpoint_gives_its_weights_and_norms(tmp_path: Path) -> None:
+    first = workspace_in(tmp_path / "lsq")
+    list(train(trial_of("lsq", 4, epochs=1, batch_size=BATCH), first))
+    kept = torch.load(first.final_checkpoint, weights_only=True)["network"]
+    trial = trial_of("cpq_dropbits", 3, start="0" * 64)
+    network = start_network(trial, workspace_in(tmp_path / "cpq", first.final_checkpoint))
+
+    state = network.state_dict()
+    assert state.keys() < kept.keys()
+    assert all(torch.equal(one, kept[name]) for name, one in state.items())
+
+
+def test_a_checkpoint_without_plain_norms_is_refused(tmp_path: Path) -> None:
+    first = workspace_in(tmp_path / "adabits")
+    list(train(trial_of("adabits", 4, epochs=1, batch_size=BATCH), first))
+    trial = trial_of("lsq", start="0" * 64)
+
+    with pytest.raises(InputError, match="with its own layers and norms"):
+        start_network(trial, workspace_in(tmp_path / "lsq", first.final_checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("method", "allocation", "message"),
+    [
+        ("lsq", "w=[2,3] a=[4,4]", "lsq cannot run given bits per layer"),
+        ("cpq_dropbits", "unknown", "has no bits: what it takes them from failed"),
+    ],
+)
+def test_an_allocation_that_cannot_be_run_is_refused(
+    method: str, allocation: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        next(train(trial_of(method, allocation=allocation), workspace_in(tmp_path)))
