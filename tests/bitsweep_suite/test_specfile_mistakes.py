@@ -12,6 +12,35 @@ from bitsweep.specfile import read_sweep
 LSQ_SPACE = 'method = "lsq"\n[arms.space]\nlearning_rate = { log_uniform = [1e-3, 1e-1] }'
 # A mistake: what stands in the file, what is put there, where the line is, key and message.
 MISTAKES: dict[str, tuple[str, str, str, str, str]] = {
+    "a negative price of bits": (
+        "tau = 0.5",
+        'task = "hetero"\nlambda = -0.5',
+        "lambda =",
+        "arms[1].parameters.lambda",
+        "lambda must be a number in [0, 10], got -0.5 (method cpq_dropbits)",
+    ),
+    "a method that learns no lengths": (
+        'method = "lsq"',
+        'method = "lsq"\nparameters = { task = "hetero" }',
+        'task = "hetero"',
+        "arms[2].parameters.task",
+        "lsq has no such parameter",
+    ),
+    "bits that nobody learned": (
+        'method = "lsq"\n[arms.space]\nlearning_rate = { log_uniform = [1e-3, 1e-1] }',
+        'method = "cpq_dropbits"\nfrom = { arm = "cpq", take = "allocation" }',
+        "from =",
+        "arms[2].from.take",
+        "arm 'cpq' (cpq_dropbits) learns no bits that could be taken; methods that can: adaqat, "
+        "cpq_dropbits",
+    ),
+    "unknown form of an allocation": (
+        'method = "lsq"\n[arms.space]\nlearning_rate = { log_uniform = [1e-3, 1e-1] }',
+        'method = "lsq"\nfrom = { arm = "cpq", take = "allocation", as = "copied" }',
+        "from =",
+        "arms[2].from.as",
+        "expected 'kept', 'shuffled' or 'uniform', got 'copied'",
+    ),
     "unknown key at the top": (
         "schema = 1",
         "schema = 1\nquestoin = 1",

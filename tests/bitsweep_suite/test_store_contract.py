@@ -506,6 +506,19 @@ def test_a_trial_in_two_configurations_of_an_arm_counts_once_in_the_results(
     assert reader.query("SELECT arm, n FROM best_per_bit")[1] == [("a", 1)]
 
 
+def test_a_trial_taken_out_of_an_arm_stays_known_and_in_other_arms(
+    writer: Writer, reader: Reader
+) -> None:
+    sweep_id, arm_ids = register(writer)
+    trial = add(writer, sweep_id=sweep_id, arm_id=arm_ids[0])
+    add(writer, sweep_id=sweep_id, arm_id=arm_ids[1])
+    writer.forget(trial.id, sweep_id=sweep_id, arm_id=arm_ids[0])
+    left = reader.query("SELECT arm_id FROM memberships")[1]
+
+    assert [row[0] for row in left] == [arm_ids[1]]
+    assert reader.trial(trial.id) == trial
+
+
 def test_results_are_those_of_the_last_epoch(writer: Writer, reader: Reader) -> None:
     trial = add(writer)
     writer.record(trial.id, evaluation(1, measurement(600)))

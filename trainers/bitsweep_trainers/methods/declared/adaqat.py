@@ -8,7 +8,7 @@ from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared import pact
 from bitsweep_trainers.methods.declared.common import CHOSEN
 
-PAPER = "AdaQAT (Gernigon et al., 2024)"
+PAPER = "arXiv 2404.16876"
 HIGHEST_BITS = 8
 # The clipping levels and weights are PACT's; its bits are given, these are not.
 PACT_PARAMETERS = tuple(
