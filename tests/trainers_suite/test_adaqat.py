@@ -176,7 +176,10 @@ def test_learned_bits_are_measured_and_a_higher_price_leaves_fewer(tmp_path: Pat
 
 
 def test_a_restarted_trial_learns_the_same_bits(tmp_path: Path) -> None:
-    trial, data = adaqat(QUICK, epochs=3), few(train=320, evaluated=50)
+    trial, data = (
+        adaqat({**QUICK, "weight_bits_learning_rate": 0.2}, epochs=3),
+        few(train=320, evaluated=50),
+    )
     whole = list(loop.run(training_of(trial, data), workspace_in(tmp_path / "whole")))
     first = loop.run(training_of(trial, data), workspace_in(tmp_path / "cut"))
     next(first)
@@ -184,6 +187,7 @@ def test_a_restarted_trial_learns_the_same_bits(tmp_path: Path) -> None:
     first.close()
     rest = list(loop.run(training_of(trial, data), workspace_in(tmp_path / "cut")))
 
+    assert whole[0].measurements[0].allocation.label != "w8a8"
     assert [one.measurements for one in rest] == [one.measurements for one in whole[1:]]
 
 
