@@ -97,6 +97,12 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    layer_kinds=pact.DECLARATION.layer_kinds,
+    takes_signed_inputs=False,
+    refuses={
+        "ema_decay": "a mean of widths over steps would be rounded to bits that it never ran at",
+        "micro_batch_size": "each part of a batch would move the widths, and the next part's bits",
+    },
     parameters=PARAMETERS,
     layer_bits=pact.DECLARATION.layer_bits,
     canonical=canonical,
