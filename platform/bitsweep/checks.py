@@ -404,11 +404,22 @@ def _check_checkpoint(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
 
 
 def _check_prices(sweep: Sweep, declarations: Declarations) -> None:
-    """One objective of accuracy would set a price of bits to what costs most bits."""
+    """Learned bits cost what comes out: no search can weigh that before the training.
+
+    An objective of accuracy alone would set a price of bits to what costs most bits.
+    """
+    plan = Plan(sweep=sweep, declarations=declarations)
+    are_weighed = bool(sweep.constraints) or any(
+        one.metric in COST_METRICS for one in sweep.objectives
+    )
     for index, arm in enumerate(sweep.arms):
         method = declarations.method(arm.method)
+        if arm.space and are_weighed and plan.has_learned_bits(arm):
+            message = "an arm whose bits are a result cannot be searched under costs, which are "
+            message += "known only after its training: give it no space, or a sweep of its own"
+            raise Problem(("arms", index, "space"), message)
         for name in arm.space:
-            if name in method.bit_prices and len(sweep.objectives) == 1:
+            if name in method.bit_prices:
                 message = "cannot be searched: it sets what bits cost, and accuracy alone would "
                 message += "choose the most; give each value an arm of its own"
                 raise Problem(("arms", index, "space", name), f"{message} (method {method.name})")

@@ -28,7 +28,7 @@ from bitsweep.estimate import estimate
 from bitsweep.space import Range
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
-from bitsweep.sweep import Arm, Comparison, Confirm, Search, Source, Sweep
+from bitsweep.sweep import Arm, Comparison, Confirm, Constraint, Search, Source, Sweep
 from bitsweep.taking import Form
 from bitsweep.trial import parse_trial, trial_document
 
@@ -317,6 +317,13 @@ MISTAKES: dict[str, tuple[Sweep, str]] = {
     "a price that is searched": (
         toy_sweep(replace(LEARNER, space={"x": Range(low=0.0, high=1.0)})),
         "arms.0.space.x: cannot be searched: it sets what bits cost",
+    ),
+    "learned bits searched under a cost": (
+        replace(
+            toy_sweep(replace(LEARNER, space={"x": Range(low=0.0, high=1.0)})),
+            constraints=(Constraint(metric="size_bits", at_most=1000.0),),
+        ),
+        "arms.0.space: an arm whose bits are a result cannot be searched under costs",
     ),
     "learned bits compared at given ones": (
         toy_sweep(
