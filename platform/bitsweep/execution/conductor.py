@@ -99,8 +99,7 @@ class Conductor:
 
     def is_done(self) -> bool:
         """Nothing is running, queued, or left to propose."""
-        is_running = any(entry.is_running for entry in self._entries.values())
-        if self._queue or self._dependents.waiting or is_running:
+        if self._queue or self._dependents.waiting or self._ledger.counts.running:
             return False
         return all(study.is_searched for study in self._studies) and not self._can_confirm()
 
@@ -136,8 +135,7 @@ class Conductor:
         entry = self._entries[trial_id]
         if entry.is_over:
             return
-        entry.outcome = outcome
-        entry.is_running = False
+        self._ledger.settle(entry, outcome)
         self._recorder.end(trial_id, outcome)
         if not isinstance(outcome, Interrupted):
             self._say(f"{_word(outcome)} {self.describe(entry)}")
@@ -255,7 +253,7 @@ class Conductor:
         if not self._recorder.claim(entry.trial.id):
             self._follow_other_driver(entry)
             return None
-        entry.is_running = True
+        self._ledger.start(entry)
         self._recorder.start_attempt(entry.trial.id)
         minutes = self._sweep.budget.trial_minutes
         return Job(
@@ -374,8 +372,9 @@ class Conductor:
     def _drop(self, entry: Entry, configuration: Configuration) -> None:
         """End a sibling that never started."""
         is_pruned = any(isinstance(one.outcome, Pruned) for one in configuration.entries)
-        entry.outcome = Pruned(epoch=0, reason=SIBLING_PRUNED if is_pruned else SIBLING_FAILED)
-        self._recorder.end(entry.trial.id, entry.outcome)
+        outcome = Pruned(epoch=0, reason=SIBLING_PRUNED if is_pruned else SIBLING_FAILED)
+        self._ledger.settle(entry, outcome)
+        self._recorder.end(entry.trial.id, outcome)
 
     def _is_unwanted(self, entry: Entry) -> bool:
         """A running trial of the search all of whose configurations are lost."""
@@ -424,7 +423,7 @@ class Conductor:
     def progress(self, event: str = "") -> Progress:
         """The counts at this moment."""
         return progress_of(
-            list(self._entries.values()),
+            self._ledger.counts,
             self._studies,
             judged=self._sweep.judged,
             planned=self.planned(),

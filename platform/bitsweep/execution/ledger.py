@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from bitsweep.execution.base import Folders
@@ -12,9 +13,26 @@ from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
 from bitsweep.store.reader import Score
 from bitsweep.sweep import Stage
-from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Pruned, Trial
+from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
 SIBLING_FAILED = "a sibling failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Counts:
+    """How many entries stand how: kept as they change, since a run asks after every evaluation."""
+
+    running: int = 0
+    reused: int = 0
+    finished: int = 0
+    failed: int = 0
+    pruned: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count an entry that ended."""
+        self.finished += isinstance(outcome, Finished)
+        self.failed += isinstance(outcome, Failed | Diverged)
+        self.pruned += isinstance(outcome, Pruned)
 
 
 class Ledger:
@@ -35,6 +53,7 @@ class Ledger:
     ) -> None:
         self.entries: dict[str, Entry] = {}
         self.queue: deque[str] = deque()
+        self.counts = Counts()
         self._plan = plan
         self._judged = plan.sweep.judged.metric
         self._metrics = plan.sweep.measured_metrics
@@ -92,12 +111,25 @@ class Ledger:
             return
         if isinstance(ended.outcome, Finished) and not self._has_checkpoint(entry, ended.outcome):
             return
-        entry.outcome = ended.outcome
         entry.is_reused = True
+        self.counts.reused += 1
+        self.settle(entry, ended.outcome)
         scores = self._recorder.scores(entry.trial.id)
         entry.note_scores(scores, self._metrics)
         if entry.stage == "search":
             self._replay(entry, scores)
+
+    def start(self, entry: Entry) -> None:
+        """A worker gets the trial."""
+        entry.is_running = True
+        self.counts.running += 1
+
+    def settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Nothing more will come of a trial."""
+        self.counts.running -= entry.is_running
+        entry.is_running = False
+        entry.outcome = outcome
+        self.counts.add(outcome)
 
     def goes_on(self, entry: Entry) -> bool:
         """What the scheduler says of a trial of the search at its newest epoch."""

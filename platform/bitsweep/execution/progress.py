@@ -1,12 +1,13 @@
 """How far a run is, as numbers and as one line per trial; nothing here decides anything."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from bitsweep.execution.ledger import Counts
 from bitsweep.execution.roster import Entry, Study
 from bitsweep.measurement import Goal
 from bitsweep.sweep import Objective
-from bitsweep.trial import Diverged, Failed, Finished, Pruned
+from bitsweep.trial import Diverged, Failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class Progress:
 
 
 def progress_of(
-    entries: Sequence[Entry],
+    counts: Counts,
     studies: Iterable[Study],
     *,
     judged: Objective,
@@ -34,14 +35,14 @@ def progress_of(
     measurements: int,
     event: str,
 ) -> Progress:
-    """Count the entries of a run."""
+    """The counts of a run and its best values: no loop over trials, since it is asked so often."""
     return Progress(
         planned=planned,
-        finished=sum(isinstance(one.outcome, Finished) for one in entries),
-        reused=sum(one.is_reused for one in entries),
-        running=sum(one.is_running for one in entries),
-        failed=sum(isinstance(one.outcome, Failed | Diverged) for one in entries),
-        pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
+        finished=counts.finished,
+        reused=counts.reused,
+        running=counts.running,
+        failed=counts.failed,
+        pruned=counts.pruned,
         measurements=measurements,
         best=_best(studies, judged),
         event=event,
@@ -54,8 +55,8 @@ def _best(studies: Iterable[Study], judged: Objective) -> tuple[tuple[str, float
     found: dict[str, float] = {}
     choose = max if judged.goal == "maximize" else min
     for study in studies:
-        for values, _ in study.completed():
-            value = study.criteria.judged_value(values)
+        if study.best_judged is not None:
+            value = study.best_judged
             found[study.arm.name] = choose(value, found.get(study.arm.name, value))
     return tuple(found.items())
 

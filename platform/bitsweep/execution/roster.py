@@ -135,7 +135,8 @@ class Study:
     """The search of one arm for one set of bits.
 
     asked: every proposal in its order; one that was repeated stands there again. refused_in_a_row:
-    proposals that a constraint refused since the last that it did not.
+    proposals that a constraint refused since the last that it did not. best_judged: the best value
+    so far of the objective that the scheduler judges.
     """
 
     arm: Arm
@@ -150,7 +151,9 @@ class Study:
     is_confirmed: bool = False
     stopped: str = ""
     notes: list[str] = field(default_factory=list)
+    best_judged: float | None = None
     _by_digest: dict[str, Configuration] = field(default_factory=dict)
+    _untold: set[int] = field(default_factory=set)
 
     @property
     def configurations(self) -> list[Configuration]:
@@ -162,7 +165,7 @@ class Study:
         """Nothing is left to propose and every proposal has ended."""
         if self.stopped:
             return True
-        return self.asks_left <= 0 and all(one.told for one in self._by_digest.values())
+        return self.asks_left <= 0 and not self._untold
 
     def known(self, parameters: Parameters) -> Configuration | None:
         """The configuration of these parameters, if it was proposed before."""
@@ -184,7 +187,10 @@ class Study:
 
     def propose(self, configuration: Configuration) -> None:
         """Enter a proposal, new or repeated."""
-        self._by_digest.setdefault(configuration_digest(configuration.parameters), configuration)
+        name = configuration_digest(configuration.parameters)
+        if name not in self._by_digest and configuration.told is None:
+            self._untold.add(configuration.id)
+        self._by_digest.setdefault(name, configuration)
         self.asked.append(configuration)
         if configuration.is_refused:
             self.refused_in_a_row += 1
@@ -195,6 +201,12 @@ class Study:
     def tell(self, configuration: Configuration) -> None:
         """Give the sampler the result, as often as it proposed the configuration."""
         told = configuration.told = configuration.verdict(self.criteria)
+        self._untold.discard(configuration.id)
+        if told.verdict == "complete":
+            value = self.criteria.judged_value(told.values)
+            choose = max if self.criteria.judged.goal == "maximize" else min
+            known = self.best_judged
+            self.best_judged = value if known is None else choose(value, known)
         while self.search is not None and configuration.open_asks:
             configuration.open_asks -= 1
             self.search.tell(told)

@@ -1,0 +1,158 @@
+"""Whether the thousandth trial costs what the first did: replayed curves, no training.
+
+Trials of 10 evaluations x 4 allocations go through the same search, recorder and story function
+as any sweep, with the local executor: once by random search, once by TPE over 10 arms. Prints
+milliseconds a trial in tenths of the run, their growth, rows per second and the driver's memory.
+
+    python benchmarks/scale.py [--trials 10000] [--sampler random|tpe]
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+
+from bitsweep import run as story
+from bitsweep.bits import Allocation, tied
+from bitsweep.cost import LayerBits
+from bitsweep.execution.local import LocalExecutor
+from bitsweep.execution.progress import Progress
+from bitsweep.measurement import Evaluation, Measurement
+from bitsweep.plan import Plan
+from bitsweep.run import RunOptions
+from bitsweep.space import Range
+from bitsweep.sweep import Arm, Objective, Resources, Search, Sweep, Task
+from bitsweep.testing import TOY_TRAINER, toy_declarations
+from bitsweep.trainer import Workspace
+from bitsweep.trial import Trial
+
+WIDTHS = tuple(tied(bits) for bits in (2, 3, 4, 8))
+EPOCHS = 10
+ARMS = {"random": 1, "tpe": 10}
+LIMITS = {
+    "random_last_tenth_over_first": 1.2,
+    "tpe_last_tenth_over_first": 1.2,
+    "random_driver_mib": 1536.0,
+    "tpe_driver_mib": 1536.0,
+}
+FLOORS = {"random_rows_per_second": 3000.0}
+
+
+def replay(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
+    """A trainer that only looks its curve up: no work of its own."""
+    x = float(trial.parameters["x"])
+    for epoch in range(1, trial.epochs + 1):
+        yield Evaluation(
+            epoch=epoch,
+            seconds=0.1 * epoch,
+            examples=100 * epoch,
+            measurements=tuple(
+                Measurement(
+                    split="validation",
+                    allocation=Allocation.uniform(bits),
+                    correct=round(500 + 10 * bits.weight + 5 * epoch - 200 * (x - 0.5) ** 2),
+                    total=1000,
+                    sums={"loss": 1000.0 / epoch},
+                    layer_bits=tuple(
+                        LayerBits(weight=bits.weight, activation=bits.activation) for _ in range(3)
+                    ),
+                )
+                for bits in trial.bits
+            ),
+        )
+
+
+def sweep_of(sampler: str, trials: int) -> Sweep:
+    """One question over as many configurations as there are trials."""
+    arms = tuple(
+        Arm(
+            name=f"arm{index}",
+            method="toy_all",
+            parameters={},
+            space={"x": Range(low=0.0, high=1.0)},
+        )
+        for index in range(ARMS[sampler])
+    )
+    return Sweep(
+        name="scale",
+        question="what does the last trial cost?",
+        reproduces="",
+        expects="",
+        cost="",
+        task=Task(
+            data="toy-data", model="toy-net", epochs=EPOCHS, bits=WIDTHS, trainer=TOY_TRAINER
+        ),
+        arms=arms,
+        objectives=(Objective(),),
+        search=Search(
+            sampler="tpe" if sampler == "tpe" else "random",
+            configurations_per_arm=trials // len(arms),
+        ),
+        resources=Resources(),
+    )
+
+
+def run(sampler: str, trials: int) -> dict[str, float]:
+    """One sweep in an empty store: seconds of each tenth, rows a second, memory."""
+    ends: list[float] = []
+
+    def observe(progress: Progress) -> None:
+        if progress.event.startswith("finished"):
+            ends.append(perf_counter())
+
+    story.LocalExecutor = lambda: LocalExecutor(trainer=replay)  # type: ignore[misc, assignment]
+    with tempfile.TemporaryDirectory(prefix="bitsweep-scale-") as folder:
+        options = RunOptions(store=str(Path(folder) / "store.db"), mlflow=None, executor="local")
+        plan = Plan(sweep=sweep_of(sampler, trials), declarations=toy_declarations())
+        begin = perf_counter()
+        report = story.run_sweep(plan, options, observe=observe)
+    seconds = ends[-1] - begin
+    tenth = max(1, len(ends) // 10)
+    spans = [
+        (ends[min(end, len(ends)) - 1] - (ends[end - tenth - 1] if end > tenth else begin)) / tenth
+        for end in range(tenth, len(ends) + 1, tenth)
+    ]
+    for index, span in enumerate(spans):
+        print(f"{sampler}: tenth {index + 1}: {1000 * span:7.2f} ms a trial", file=sys.stderr)
+    memory_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        f"{sampler}_trials": float(report.trials_run),
+        f"{sampler}_ms_per_trial": 1000 * fmean(spans),
+        f"{sampler}_last_tenth_over_first": spans[-1] / spans[0],
+        f"{sampler}_rows_per_second": report.measurements_written / seconds,
+        f"{sampler}_driver_mib": memory_kib / 1024,
+    }
+
+
+def main() -> None:
+    """Measure each sampler in a process of its own and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--sampler", choices=list(ARMS), help="measure this one here")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if given.sampler:
+        print(json.dumps(run(given.sampler, given.trials)))
+        return
+    figures: dict[str, float] = {}
+    for sampler in ARMS:
+        command = [sys.executable, __file__, "--sampler", sampler, "--trials", str(given.trials)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        figures |= json.loads(done.stdout.strip().splitlines()[-1])
+    for name, value in figures.items():
+        print(f"{name:32} {value:12.2f}")
+    holds = all(figures[name] <= limit for name, limit in LIMITS.items())
+    holds = holds and all(figures[name] >= floor for name, floor in FLOORS.items())
+    limits = LIMITS | FLOORS
+    print(json.dumps({"benchmark": "scale", "figures": figures, "limits": limits, "holds": holds}))
+
+
+if __name__ == "__main__":
+    main()
