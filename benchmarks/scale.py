@@ -107,7 +107,7 @@ def run(sampler: str, trials: int) -> dict[str, float]:
         if progress.event.startswith("finished"):
             ends.append(perf_counter())
 
-    story.LocalExecutor = lambda: LocalExecutor(trainer=replay)  # type: ignore[misc, assignment]
+    story.LocalExecutor = lambda: LocalExecutor(trainer=replay)  # type: ignore[attr-defined, assignment, misc]
     with tempfile.TemporaryDirectory(prefix="bitsweep-scale-") as folder:
         options = RunOptions(store=str(Path(folder) / "store.db"), mlflow=None, executor="local")
         plan = Plan(sweep=sweep_of(sampler, trials), declarations=toy_declarations())

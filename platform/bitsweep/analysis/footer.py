@@ -78,7 +78,7 @@ def winner_notes(rows: Sequence[ResultRow], sweep: SweepRow) -> Iterable[str]:
     for row in rows:
         is_test = row.stage == "confirm" and row.split == "test" and row.status == "finished"
         if is_test and row.value is not None and row.configuration_id is not None:
-            key = (row.arm or "", row.allocation, row.configuration_id)
+            key = (row.arm or "", row.column, row.configuration_id)
             winners.setdefault(key, []).append(row)
     for (arm, allocation, number), mine in sorted(winners.items()):
         values = [row.value for row in mine if row.value is not None]

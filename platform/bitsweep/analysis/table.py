@@ -136,7 +136,7 @@ def _marked(
     cells: Mapping[tuple[str, str], Cell], arms: Sequence[ArmRow], rows: Sequence[ResultRow]
 ) -> dict[tuple[str, str], Cell]:
     """The cells with what the search looked at: an arm without a space has nothing to search."""
-    looked = {(row.arm, row.allocation) for row in rows if row.stage == "search"}
+    looked = {(row.arm, row.column) for row in rows if row.stage == "search"}
     with_search = {arm.name for arm in arms if arm.configurations}
     return {
         key: replace(cell, is_searched=cell.arm not in with_search or key in looked)
@@ -167,7 +167,7 @@ def area_notes(cells: Mapping[tuple[str, str], Cell]) -> Iterable[str]:
     """
     points: dict[str, list[Point]] = {}
     for cell in cells.values():
-        if cell.allocation != FULL_PRECISION:
+        if cell.allocation not in (FULL_PRECISION, LEARNED):
             points.setdefault(cell.arm, []).append(Point(cost=cell.bitops, accuracy=cell.mean))
     points = {arm: some for arm, some in points.items() if len({p.cost for p in some}) > 1}
     if not points:

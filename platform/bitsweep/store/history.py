@@ -178,7 +178,9 @@ def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
             arms.c.name.label("arm"),
             configurations.c.id.label("configuration_id"),
             trials.c.id.label("trial_id"),
-            allocations.c.label.label("allocation"),
+            case((trials.c.bits == LEARNED, LEARNED), else_=allocations.c.label).label(
+                "allocation"
+            ),
             configurations.c.parameters,
             _value(metric).label("value"),
         )
@@ -186,7 +188,7 @@ def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "search") & (table.c.split == "validation"))
         .where((outcomes.c.status == "finished") & _value(metric).is_not(None))
-        .order_by(arms.c.position, configurations.c.id, allocations.c.label)
+        .order_by(arms.c.position, configurations.c.id, "allocation")
     )
     return [Searched(**row) for row in reader.rows(query)]
 
