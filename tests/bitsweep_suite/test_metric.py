@@ -157,6 +157,16 @@ def test_the_view_names_the_best_arm_by_the_metric(tmp_path: Path) -> None:
     assert found[0][3] == pytest.approx(0.91)
 
 
+def test_accuracy_and_cost_of_a_regression_stand_by_its_metric(tmp_path: Path) -> None:
+    sql = "SELECT arm, mean_top1_percent, metric, goal, mean_value, mean_validation_value "
+    found = regression_store(tmp_path).query(f"{sql}FROM accuracy_cost ORDER BY arm")[1]
+
+    assert [row[:4] for row in found] == [
+        (arm, None, "cosine_similarity", "maximize") for arm in ("a", "b")
+    ]
+    assert found[0][4:] == pytest.approx((0.91, 0.91))
+
+
 def test_paired_values_agree_with_paired_counts() -> None:
     counts = [3, -2, 1, 5, 3]
     by_counts = paired(counts, total=100)
