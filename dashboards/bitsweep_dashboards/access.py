@@ -11,15 +11,17 @@ from werkzeug.wrappers import Response as AnyResponse
 
 COOKIE = "bitsweep_dashboard"
 SIGN_IN = "/sign-in"
-_PUBLIC = (SIGN_IN, "/assets/style.css", "/assets/icon.svg")
+_PUBLIC = (SIGN_IN, "/assets/style.css", "/assets/icon.svg", "/assets/theme.js")
 _SIGN_IN_PAGE = Markup(
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
     "<title>Sign in - bitsweep</title>"
-    '<link rel="icon" href="/assets/icon.svg"><link rel="stylesheet" href="/assets/style.css">'
+    '<link rel="icon" href="{root}/assets/icon.svg">'
+    '<link rel="stylesheet" href="{root}/assets/style.css">'
+    '<script src="{root}/assets/theme.js"></script>'
     '</head><body><main class="state"><h1>bitsweep</h1>'
     "<p>This dashboard asks for the token it was started with.</p>{problem}"
-    '<form method="post" action="/sign-in"><input type="hidden" name="next" value="{next}">'
+    '<form method="post" action="{root}/sign-in"><input type="hidden" name="next" value="{next}">'
     '<label for="token">Token</label>'
     '<input id="token" name="token" type="password" autocomplete="current-password" required '
     "autofocus><button>Sign in</button></form></main></body></html>"
@@ -70,7 +72,7 @@ def _answer(asked: Request, token: str) -> AnyResponse | None:
         return _sign_in(asked, token, asked.args["token"], _without_token(asked))
     if asked.path in _PUBLIC and asked.path != SIGN_IN:
         return None
-    return _refusal(_without_token(asked) if asked.method == "GET" else "/")
+    return _refusal(asked, _without_token(asked) if asked.method == "GET" else "/")
 
 
 def _is_allowed(asked: Request, token: str) -> bool:
@@ -81,16 +83,21 @@ def _is_allowed(asked: Request, token: str) -> bool:
 
 def _sign_in(asked: Request, token: str, given: str, wanted: str) -> AnyResponse:
     if not _is_same(given, token):
-        return _refusal(wanted, problem=_WRONG)
-    answer = redirect(_own_place(wanted), code=303)
+        return _refusal(asked, wanted, problem=_WRONG)
+    answer = redirect(f"{asked.script_root}{_own_place(wanted)}", code=303)
     answer.set_cookie(
-        COOKIE, _cookie_value(token), httponly=True, samesite="Strict", secure=asked.is_secure
+        COOKIE,
+        _cookie_value(token),
+        path=asked.script_root or "/",
+        httponly=True,
+        samesite="Strict",
+        secure=asked.is_secure,
     )
     return answer
 
 
-def _refusal(wanted: str, *, problem: Markup = _NO_PROBLEM) -> Response:
-    page = _SIGN_IN_PAGE.format(next=_own_place(wanted), problem=problem)
+def _refusal(asked: Request, wanted: str, *, problem: Markup = _NO_PROBLEM) -> Response:
+    page = _SIGN_IN_PAGE.format(next=_own_place(wanted), problem=problem, root=asked.script_root)
     return Response(page, status=401, mimetype="text/html")
 
 

@@ -1,4 +1,4 @@
-"""`bitsweep-dashboard`: read-only pages over a result store, alive while a sweep runs."""
+"""`bitsweep dashboard`: read-only pages over a result store, alive while a sweep runs."""
 
 import argparse
 import logging
@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import urlsplit
 
-from dash import Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from bitsweep.store.database import DEFAULT_STORE
 from bitsweep_dashboards.access import guard, send_headers
+from bitsweep_dashboards.address import parse_place
+from bitsweep_dashboards.downloads import add_downloads, add_mlflow
 from bitsweep_dashboards.pages import page, title
-from bitsweep_dashboards.pages.overview import picker
-from bitsweep_dashboards.reading import read_view, shown_address
+from bitsweep_dashboards.prefix import path_prefix, under
+from bitsweep_dashboards.reading import Library, shown_address
 
 BAD_INPUT = 2
 REFRESH_MILLISECONDS = 3000
@@ -27,11 +29,13 @@ TOKEN_VARIABLE = "BITSWEEP_DASHBOARD_TOKEN"
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
 <head>{%metas%}<title>{%title%}</title>
-<link rel="icon" href="/assets/icon.svg">{%css%}</head>
+<link rel="icon" href="PREFIXassets/icon.svg"><script src="PREFIXassets/theme.js"></script>
+{%css%}</head>
 <body><noscript>This page needs JavaScript; `bitsweep table` prints the same.</noscript>
 {%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>"""
 _SET_TITLE = "function (title) { document.title = title || 'bitsweep'; return title; }"
+_NOTHING = (no_update,) * 4
 
 
 def create_app(
@@ -39,11 +43,15 @@ def create_app(
     *,
     token: str | None = None,
     refresh_milliseconds: int = REFRESH_MILLISECONDS,
+    prefix: str = "/",
+    mlflow_url: str | None = None,
+    ray_url: str | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Dash:
     """The application over the store at this address; everything it needs is served by itself.
 
-    The store need not exist yet: the page says so and looks again.
+    The store need not exist yet: the page says so and looks again. `prefix` is the path that the
+    application is reached under, with a slash at both ends.
     """
     app = Dash(
         __name__,
@@ -52,16 +60,26 @@ def create_app(
         enable_mcp=False,
         title="bitsweep",
         update_title=None,
-        index_string=_INDEX,
+        assets_ignore="theme.js",
+        index_string=_INDEX.replace("PREFIX", prefix),
+        routes_pathname_prefix="/",
+        requests_pathname_prefix=prefix,
     )
-    app.layout = _shell(refresh_milliseconds)
-    _keep_fresh(app, store, clock)
+    library = Library(store)
+    app.layout = _shell(refresh_milliseconds, prefix)
+    _keep_fresh(
+        app, library, prefix=prefix, mlflow=mlflow_url is not None, ray=ray_url, clock=clock
+    )
+    add_downloads(app.server, library, store)
+    if mlflow_url is not None:
+        add_mlflow(app.server, library, mlflow_url)
     guard(app.server, token)
     send_headers(app.server, list(app.csp_hashes()))
+    app.server.wsgi_app = under(app.server.wsgi_app, prefix)
     return app
 
 
-def _shell(refresh_milliseconds: int) -> Any:
+def _shell(refresh_milliseconds: int, prefix: str) -> Any:
     """What stands around each page."""
     return html.Div(
         [
@@ -70,54 +88,86 @@ def _shell(refresh_milliseconds: int) -> Any:
             dcc.Store(id="shown"),
             dcc.Store(id="title"),
             dcc.Store(id="title-set"),
+            html.A("Skip to the page", href="#page", className="skip"),
             html.Header(
                 [
-                    dcc.Link("bitsweep", href="/", className="brand"),
+                    html.A("bitsweep", href=prefix, className="brand"),
+                    html.Nav(id="pages", **{"aria-label": "Pages"}),
                     html.Span(id="clock", className="muted"),
+                    html.Button(
+                        "Light / dark", id="theme", type="button", className="quiet theme"
+                    ),
                 ]
             ),
-            html.Div(
-                [
-                    html.Nav(id="picker", **{"aria-label": "Sweeps"}),
-                    html.Main(id="page"),
-                ],
-                className="columns",
+            html.Main(
+                html.P("Reading the store ...", className="muted loading"), id="page", tabIndex=-1
             ),
         ],
         className="shell",
     )
 
 
-def _keep_fresh(app: Dash, store: str, clock: Callable[[], datetime]) -> None:
+def _menu(page_name: str, prefix: str) -> Any:
+    """The pages that belong to no sweep; the one that is shown is marked."""
+    pages = (("overview", "", "Sweeps"), ("compare", "compare", "Compare"), ("sql", "sql", "SQL"))
+    return html.Ul(
+        [
+            html.Li(
+                html.A(
+                    text,
+                    href=f"{prefix}{path}",
+                    className="on" if name == page_name else "",
+                    **{"aria-current": "page"} if name == page_name else {},
+                )
+            )
+            for name, path, text in pages
+        ]
+    )
+
+
+def _keep_fresh(
+    app: Dash,
+    library: Library,
+    *,
+    prefix: str,
+    mlflow: bool,
+    ray: str | None,
+    clock: Callable[[], datetime],
+) -> None:
     @app.callback(  # type: ignore[untyped-decorator]  # Dash is untyped
-        Output("picker", "children"),
+        Output("pages", "children"),
         Output("page", "children"),
         Output("title", "data"),
         Output("shown", "data"),
         Output("clock", "children"),
+        Input("address", "pathname"),
         Input("address", "search"),
         Input("tick", "n_intervals"),
         State("shown", "data"),
     )
-    def _refresh(search: str | None, _ticks: int | None, shown: str | None) -> tuple[Any, ...]:
-        chosen = chosen_sweep(search)
-        view = read_view(store, chosen)
+    def _refresh(
+        path: str | None, search: str | None, _ticks: int | None, shown: Any
+    ) -> tuple[Any, ...]:
+        place = parse_place(path, search, prefix=prefix)
         now = f"as of {clock():%H:%M:%S} UTC"
-        digest = sha256(repr((chosen, view)).encode()).hexdigest()
-        if digest == shown:
-            return no_update, no_update, no_update, no_update, now
-        return picker(view, chosen=chosen), page(view), title(view), digest, now
+        before = shown if isinstance(shown, dict) else {}
+        is_same_place = before.get("place") == place.href
+        # A question is asked once, not with each tick.
+        if is_same_place and place.page == "sql" and ctx.triggered_id == "tick":
+            return (*_NOTHING, now)
+        pulse = library.pulse()
+        if is_same_place and pulse and before.get("pulse") == pulse:
+            return (*_NOTHING, now)
+        view = library.view(place)
+        digest = sha256(repr((place.href, view)).encode()).hexdigest()
+        whole = not any(one.is_pending for one in getattr(view, "sweeps", ()))
+        state = {"place": place.href, "pulse": pulse if whole else "", "digest": digest}
+        if digest == before.get("digest"):
+            return no_update, no_update, no_update, state, now
+        drawn = page(view, place, mlflow=mlflow, ray=ray)
+        return _menu(place.page, prefix), drawn, title(view), state, now
 
     app.clientside_callback(_SET_TITLE, Output("title-set", "data"), Input("title", "data"))
-
-
-def chosen_sweep(search: str | None) -> str | None:
-    """The sweep that the query part of an address names.
-
-    >>> chosen_sweep("?sweep=a%26b"), chosen_sweep("")
-    ('a&b', None)
-    """
-    return parse_qs((search or "").removeprefix("?")).get("sweep", [None])[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -134,7 +184,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         _refuse(f"cannot listen on {options.host}:{options.port}: {error.strerror}")
-    _serve(create_app(options.store, token=token), listening, options.store)
+    app = create_app(
+        options.store,
+        token=token,
+        prefix=options.path_prefix,
+        mlflow_url=options.mlflow_url,
+        ray_url=options.ray_url,
+    )
+    _serve(app, listening, options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -146,6 +203,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="off loopback a token is needed")
     parser.add_argument("--port", type=port_number, default=8050, help="0: any free one")
     parser.add_argument("--token", help=f"asked of each visitor; default: ${TOKEN_VARIABLE}")
+    parser.add_argument(
+        "--path-prefix",
+        type=_prefix_argument,
+        default="/",
+        help="path under which a reverse proxy serves this, such as /bitsweep/",
+    )
+    parser.add_argument("--mlflow-url", type=web_address, help="MLflow server, for links to runs")
+    parser.add_argument("--ray-url", type=web_address, help="Ray dashboard, for a link to it")
     return parser
 
 
@@ -154,6 +219,21 @@ def port_number(text: str) -> int:
     if not 0 <= number <= 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {number}")
     return number
+
+
+def _prefix_argument(text: str) -> str:
+    try:
+        return path_prefix(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def web_address(text: str) -> str:
+    """An address of http or https; nothing else may become a link."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise argparse.ArgumentTypeError(f"expected http://HOST:PORT, got {text!r}")
+    return text
 
 
 def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -169,7 +249,7 @@ def _refuse(message: str) -> Any:
     raise SystemExit(BAD_INPUT)
 
 
-def _serve(app: Dash, listening: socket.socket, store: str) -> None:
+def _serve(app: Dash, listening: socket.socket, options: argparse.Namespace) -> None:
     from werkzeug.serving import make_server
 
     host, port = listening.getsockname()[:2]
@@ -177,7 +257,8 @@ def _serve(app: Dash, listening: socket.socket, store: str) -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = make_server(host, port, app.server, threaded=True, fd=listening.fileno())
     place = f"[{host}]" if ":" in host else host
-    print(f"bitsweep dashboard over {shown_address(store)}: http://{place}:{port}/", flush=True)
+    address = f"http://{place}:{port}{options.path_prefix}"
+    print(f"bitsweep dashboard over {shown_address(options.store)}: {address}", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -1,127 +1,186 @@
 """The layouts: what they show is what analysis returns, and text stays text."""
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.dashboards_suite.layouts import exact_rows, of_type, parts, text_of
 from tests.dashboards_suite.stores import HOSTILE, reader_of, run_toy, toy_sweep
 
-from bitsweep.analysis.render import notes, table_rows
+from bitsweep.analysis.render import notes, render, table_rows
 from bitsweep.analysis.table import sweep_table
 from bitsweep.store.database import open_to_write
+from bitsweep_dashboards.address import parse_place
 from bitsweep_dashboards.pages import page, title
-from bitsweep_dashboards.pages.overview import picker
-from bitsweep_dashboards.pages.sweep import result_table
-from bitsweep_dashboards.reading import (
+from bitsweep_dashboards.pages.result_table import result_table
+from bitsweep_dashboards.reading import Library, without_password
+from bitsweep_dashboards.views import (
+    CompareView,
+    LayersView,
+    NotThere,
+    OneTrial,
+    Overview,
+    SpaceView,
+    SqlView,
     StoreGone,
     SweepView,
-    UnknownSweep,
-    read_view,
-    without_password,
 )
 
 
-def parts(component: Any) -> Iterator[Any]:
-    """A component and all below it, texts among them."""
-    yield component
-    below = getattr(component, "children", None)
-    for child in below if isinstance(below, list) else [below]:
-        if child is not None:
-            yield from parts(child)
-
-
-def text_of(component: Any) -> str:
-    return "\n".join(str(one) for one in parts(component) if isinstance(one, str | int))
-
-
-def of_type(component: Any, name: str) -> list[Any]:
-    return [one for one in parts(component) if type(one).__name__ == name]
-
-
-def exact_rows(table: Any) -> list[dict[str, Any]]:
-    """The values that the cells carry, row by row."""
-    rows = []
-    for line in of_type(table, "Tr"):
-        cells = [cell for cell in line.children if hasattr(cell, "data-value")]
-        if cells:
-            rows.append(
-                {getattr(one, "data-key"): json.loads(getattr(one, "data-value")) for one in cells}
-            )
-    return rows
+def shown(store: str, address: str) -> tuple[Any, Any]:
+    """The view of an address, and its layout."""
+    path, _, search = address.partition("?")
+    place = parse_place(path, search)
+    view = Library(store).view(place)
+    return view, page(view, place)
 
 
 def test_the_table_holds_each_value_that_the_json_form_has(toy_store: str) -> None:
     table = sweep_table(reader_of(toy_store), "toy")
-    shown = exact_rows(result_table(table))
-    expected = [{key: row[key] for key in shown[0]} for row in table_rows(table)]
+    cells = exact_rows(result_table(table))
+    expected = [{key: row[key] for key in cells[0]} for row in table_rows(table)]
 
-    assert shown == expected
+    assert cells == expected
 
 
 def test_an_arm_without_a_finished_trial_has_its_line(toy_store: str) -> None:
-    text = text_of(page(read_view(toy_store, "toy")))
+    _, layout = shown(toy_store, "/sweep/toy")
 
-    assert "bad\nno finished trial" in text
+    assert "bad\nno finished trial" in text_of(layout)
 
 
-def test_the_page_shows_the_question_and_each_note(toy_store: str) -> None:
-    text = text_of(page(read_view(toy_store, "toy")))
-    expected = ["Does the toy work?", *notes(sweep_table(reader_of(toy_store), "toy"))]
+def test_the_page_shows_the_question_each_note_and_the_latex(toy_store: str) -> None:
+    table = sweep_table(reader_of(toy_store), "toy")
+    text = text_of(shown(toy_store, "/sweep/toy")[1])
+    expected = ["Does the toy work?", *notes(table), render(table, "latex")]
 
     assert [line for line in expected if line not in text] == []
 
 
 def test_each_trial_is_counted_once(toy_store: str) -> None:
-    view = read_view(toy_store, "toy")
+    view, _ = shown(toy_store, "/sweep/toy")
     assert isinstance(view, SweepView)
     reader = reader_of(toy_store)
     trials = {row.trial_id for row in reader.trial_rows(reader.sweep("toy").id)}
 
-    assert sum(view.counts.values()) == len(trials)
-    assert {"finished", "pruned", "failed"} <= set(view.counts)
+    assert sum(view.activity.counts.values()) == len(trials)
+    assert {"finished", "pruned", "failed"} <= set(view.activity.counts)
 
 
-def test_the_picker_marks_the_chosen_sweep(toy_store: str) -> None:
-    view = read_view(toy_store, "toy")
-    links = of_type(picker(view, chosen="toy"), "Link")
+def test_a_failure_stands_with_its_reason(toy_store: str) -> None:
+    view, layout = shown(toy_store, "/sweep/toy?trials=failed")
 
-    assert [(one.href, one.className) for one in links] == [("/?sweep=toy", "chosen")]
+    assert isinstance(view, SweepView)
+    assert {row.status for row in view.trials.rows} == {"failed"}
+    assert "the toy was told to fail" in text_of(layout)
 
 
-def test_the_overview_lists_every_sweep(own_store: str) -> None:
+def test_bits_and_arms_are_picked_by_the_address(toy_store: str) -> None:
+    view, _ = shown(toy_store, "/sweep/toy?bits=w3a3&hide=a")
+
+    assert isinstance(view, SweepView)
+    assert view.table.allocations == ("w3a3",)
+    assert "a" not in view.table.arms
+    assert {arm for arm, _ in view.table.cells} == {"b"}
+    assert view.command.startswith("bitsweep table toy --at w3a3")
+
+
+def test_the_overview_lists_every_sweep_with_its_best(own_store: str) -> None:
     run_toy(Path(own_store), toy_sweep("second", "And again?"))
-    text = text_of(page(read_view(own_store, None)))
+    view, layout = shown(own_store, "/")
+    text = text_of(layout)
 
-    assert "toy" in text
-    assert "second" in text
-    assert "And again?" in text
+    assert isinstance(view, Overview)
+    assert {"toy", "second", "And again?"} <= set(text.splitlines())
+    assert view.sweeps[0].best is not None
+    assert view.sweeps[0].best.text in text
 
 
-def test_text_of_the_store_stays_text(tmp_path: Path) -> None:
+def test_arms_of_two_sweeps_are_compared_on_common_seeds(own_store: str) -> None:
+    run_toy(Path(own_store), toy_sweep("second", "And again?"))
+    view, layout = shown(own_store, "/compare?arm=toy/a&arm=second/b&against=toy/a")
+
+    assert isinstance(view, CompareView)
+    assert view.across is not None
+    assert {one.result.n for one in view.across.contrasts} == {3}
+    assert "second / b" in text_of(layout)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "said"),
+    [
+        ("/space/toy", SpaceView, "Parallel coordinates"),
+        ("/space/toy?arm=b&bits=w3a3", SpaceView, "finished configurations of b at w3a3"),
+        ("/layers/toy?arm=a", LayersView, "Bits per layer over epochs"),
+        ("/sql?q=SELECT+1+AS+one", SqlView, "1 rows; "),
+        ("/sql?q=DELETE+FROM+trials", SqlView, "readonly"),
+        ("/sql?q=nonsense", SqlView, "the query failed"),
+        ("/compare", CompareView, "all arms of toy"),
+    ],
+)
+def test_each_page_has_its_view(toy_store: str, address: str, kind: type, said: str) -> None:
+    view, layout = shown(toy_store, address)
+
+    assert isinstance(view, kind)
+    assert said in text_of(layout)
+
+
+def test_a_trial_is_found_by_the_first_digits_of_its_id(toy_store: str) -> None:
+    reader = reader_of(toy_store)
+    row = next(one for one in reader.trial_rows(reader.sweep("toy").id) if one.arm == "b")
+    view, layout = shown(toy_store, f"/trial/{row.trial_id[:12]}")
+
+    assert isinstance(view, OneTrial)
+    assert view.trial.trial.id == row.trial_id
+    assert f"--trial {row.trial_id[:12]}" in text_of(layout)
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/sweep/tox", "did you mean 'toy'?"),
+        ("/space/tox", "did you mean 'toy'?"),
+        ("/sweep/toy?bits=w9a9", "nothing at 'w9a9'"),
+        ("/sweep/toy?hide=nobody", "no arm 'nobody'"),
+        ("/sweep/toy?page=0", "expected a whole number"),
+        ("/sweep/toy?page=%F0%9F%92%A9", "expected a whole number"),
+        ("/sweep/toy?split=training", "expected one of validation, test"),
+        ("/sweep/toy?trials=%3Cscript%3E", "expected one of"),
+        ("/space/toy?arm=nobody", "no searched arm"),
+        ("/layers/toy?bits=w9a9", "is no bits of"),
+        ("/layers/toy?lambda=many", "expected a number"),
+        ("/compare?arm=nothing", "expected SWEEP/ARM"),
+        ("/trial/zzz", "no trial's id begins"),
+        ("/trial/%20", "first digits"),
+        ("/nowhere/at/all", "There is no page"),
+        ("/sweep", "There is no page"),
+    ],
+)
+def test_what_is_not_there_is_a_page_that_says_so(toy_store: str, address: str, said: str) -> None:
+    view, layout = shown(toy_store, address)
+
+    assert isinstance(view, NotThere)
+    assert said in text_of(layout)
+    assert "All sweeps" in text_of(layout)
+
+
+@pytest.mark.parametrize("path", ["/", "/sweep/toy", "/compare", "/space/toy", "/layers/toy"])
+def test_text_of_the_store_stays_text(tmp_path: Path, path: str) -> None:
     store = run_toy(tmp_path / "store.db", toy_sweep(question=HOSTILE))
-    view = read_view(store, "toy")
-    kinds = {type(one).__name__ for one in parts(page(view))}
+    _, layout = shown(store, path)
+    kinds = {type(one).__name__ for one in parts(layout)}
 
-    assert HOSTILE in text_of(page(view))
+    assert HOSTILE in text_of(layout) or path == "/compare"
     assert not kinds & {"Markdown", "DangerouslySetInnerHTML", "Script", "Iframe", "Img"}
 
 
 def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     store = str(tmp_path / "empty.db")
     open_to_write(store).dispose()
-    view = read_view(store, None)
+    view, layout = shown(store, "/")
 
     assert title(view) == "Sweeps - bitsweep"
-    assert f"bitsweep run sweeps/quickstart.toml --store {store}" in text_of(page(view))
-
-
-def test_an_unknown_sweep_names_the_nearest_one(toy_store: str) -> None:
-    view = read_view(toy_store, "tox")
-
-    assert isinstance(view, UnknownSweep)
-    assert "did you mean 'toy'?" in text_of(page(view))
+    assert f"bitsweep run sweeps/quickstart.toml --store {store}" in text_of(layout)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no database at all, but long enough to be one"])
@@ -129,16 +188,30 @@ def test_a_store_that_cannot_be_read_is_a_page(tmp_path: Path, content: bytes | 
     store = tmp_path / "gone.db"
     if content is not None:
         store.write_bytes(content)
-    view = read_view(str(store), "toy")
+    view, layout = shown(str(store), "/sweep/toy")
 
     assert isinstance(view, StoreGone)
-    assert "looks again" in text_of(page(view))
+    assert "looks again" in text_of(layout)
 
 
 def test_a_password_is_never_shown() -> None:
     store = "postgresql://ada:s3cret@127.0.0.1:1/lab"
-    view = read_view(store, None)
+    view, _ = shown(store, "/")
 
     assert isinstance(view, StoreGone)
     assert "s3cret" not in repr(view)
     assert "s3cret" not in without_password(f"store {store!r} cannot be read", store)
+
+
+def test_every_link_leads_to_a_page(toy_store: str) -> None:
+    seen: set[str] = set()
+    todo = ["/", "/compare", "/sql"]
+    while todo and len(seen) < 50:
+        address = todo.pop(0)
+        seen.add(address)
+        view, layout = shown(toy_store, address)
+        assert not isinstance(view, NotThere | StoreGone), address
+        found = {str(one.href) for one in of_type(layout, "A") if not hasattr(one, "download")}
+        todo += sorted(found - seen - set(todo))
+
+    assert any(address.startswith("/trial/") for address in seen)

@@ -1,151 +1,154 @@
-"""The page of one sweep: question, progress, the table per bit-width, comparisons and notes."""
+"""The page of one sweep: progress, the table per bit-width, front, search history and trials."""
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from dash import html
 
-from bitsweep.analysis.render import comparison_text, engineering, notes, table_rows
+from bitsweep.analysis.render import comparison_text, notes, render
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Table
-from bitsweep_dashboards.pages.overview import short_time
-from bitsweep_dashboards.reading import SweepView
-
-_ALWAYS_SHOWN = ("finished", "running", "pruned", "failed")
-_STATUSES = ("finished", "running", "planned", "pruned", "failed", "diverged", "interrupted")
-# A trial without a measurement may also never start: its configuration was pruned before it.
-_LABELS = {"planned": "not started"}
-Column = tuple[str, str, Callable[[Any], str]]
-_NAMES: tuple[Column, ...] = (("arm", "arm", str), ("allocation", "bits", str))
-_FACTS: tuple[Column, ...] = (
-    ("n", "n", str),
-    ("bitops", "BitOps", engineering),
-    ("size_bits", "size (bits)", lambda value: f"{value:,}"),
-    ("mean_weight_bits", "mean weight bits", lambda value: f"{value:.3g}"),
-    ("method", "method", str),
+from bitsweep_dashboards.address import Place
+from bitsweep_dashboards.pages.parts import (
+    ALWAYS_SHOWN,
+    LABELS,
+    chart_cards,
+    command_box,
+    copy_button,
+    duration,
+    explained,
+    one_of,
+    picker,
+    progress_bar,
+    scroll_box,
+    short_time,
+    sweep_head,
 )
-_WORDS = ("arm", "method", "allocation")
+from bitsweep_dashboards.pages.result_table import result_table
+from bitsweep_dashboards.pages.trials import trial_list
+from bitsweep_dashboards.reading import STATUSES
+from bitsweep_dashboards.views import SweepView
 
 
-def sweep_page(view: SweepView) -> Any:
+def sweep_page(view: SweepView, place: Place) -> Any:
     """All that is known of a sweep, in the order of reading."""
     return html.Article(
         [
-            html.H1(view.sweep.name),
-            html.P(view.sweep.question, className="question"),
-            html.P(f"last started {short_time(view.sweep.updated_at)}", className="muted"),
-            progress(view.counts),
-            *_results(view.table),
+            *sweep_head(place, view.sweep.name, view.sweep.question),
+            _progress(view),
+            *_results(view, place),
             *_comparisons(view.table),
+            explained(html.H2("Accuracy against cost"), "front", "bitops"),
+            chart_cards(view.front, name="Accuracy against BitOps", hidden=view.hidden),
+            explained(html.H2("Search history"), "history"),
+            chart_cards(view.history, name="Search history", hidden=view.hidden),
+            *trial_list(view, place),
             *_notes(view.table),
         ]
     )
 
 
-def progress(counts: Mapping[str, int]) -> Any:
+def _progress(view: SweepView) -> Any:
     """How many trials stand where, as numbers and as one bar."""
-    shown = [one for one in _STATUSES if one in _ALWAYS_SHOWN or counts.get(one)]
+    counts = view.activity.counts
     numbers = [
         html.Div(
-            [html.Dt(_LABELS.get(status, status)), html.Dd(f"{counts.get(status, 0):,}")],
+            [html.Dt(LABELS.get(status, status)), html.Dd(f"{counts.get(status, 0):,}")],
             className=f"count {status}",
             **{"data-status": status},
         )
-        for status in shown
+        for status in STATUSES
+        if status in ALWAYS_SHOWN or counts.get(status)
     ]
-    parts = [
-        html.Span(className=status, style={"flexGrow": counts[status]})
-        for status in shown
-        if counts.get(status)
-    ]
+    spent = duration(view.activity.training_seconds)
+    last = short_time(view.activity.last_at or view.sweep.updated_at)
     return html.Section(
         [
-            html.H2("Trials"),
-            html.Div(parts, className="bar", **{"aria-hidden": "true"}),
+            progress_bar(counts),
             html.Dl(numbers, className="counts"),
-        ]
+            html.P(f"{spent} of device time; last activity {last}", className="muted"),
+        ],
+        **{"aria-label": "Trials by status"},
     )
 
 
-def _results(table: Table) -> list[Any]:
-    if not table.arms:
-        return [html.H2("Results"), html.P("This sweep has no arms to show.")]
-    metric = shown(table.metric)
-    caption = f"{metric.title}{metric.in_brackets} on {table.split}, stage {table.stage}"
-    if table.metric == "top1_percent":
-        caption = f"top-1 accuracy in percent on {table.split}, stage {table.stage}"
-    box = html.Div(
-        result_table(table),
-        className="scroll",
-        tabIndex=0,
-        role="region",
-        **{"aria-label": "Results per arm and bit-width"},
-    )
-    return [html.H2("Results"), html.P(caption, className="muted"), box]
-
-
-def result_table(table: Table) -> Any:
-    """A row per arm and allocation, as `bitsweep table --format json` has them.
-
-    Each cell carries the exact value as JSON in `data-value`; what is read is rounded.
-    """
-    columns = _columns(table.metric)
-    head = [html.Th(label, scope="col", className=_alignment(key)) for key, label, _ in columns]
-    rows_by_arm = {
-        arm: list(rows) for arm, rows in groupby(table_rows(table), key=lambda row: row["arm"])
-    }
-    groups = [
-        html.Tbody(
-            [_row(row, columns) for row in rows_by_arm[arm]]
-            if arm in rows_by_arm
-            else _bare(arm, width=len(columns))
-        )
-        for arm in table.arms
+def _results(view: SweepView, place: Place) -> list[Any]:
+    head = explained(html.H2("Results"), "mean", "marks", "bitops")
+    if not view.whole.arms:
+        return [head, html.P("This sweep has no arms to show.", className="nothing")]
+    return [
+        head,
+        _pickers(view, place),
+        html.P(caption(view.table), className="muted"),
+        scroll_box(result_table(view.table), "Results per arm and bit-width"),
+        _tools(view, place),
     ]
-    return html.Table([html.Thead(html.Tr(head)), *groups], className="results")
 
 
-def _columns(metric_name: str) -> tuple[Column, ...]:
-    """Key, label and how to show a value: what is known of a cell, by the sweep's metric."""
-    metric = shown(metric_name)
-    mean: Column = ("mean", metric.header, metric.number)
-    sd: Column = ("sd", "± sd", lambda value: "" if value is None else metric.number(value))
-    return (*_NAMES, mean, sd, *_FACTS)
+def caption(table: Table) -> str:
+    """What the numbers are: metric, unit, split and stage."""
+    metric = shown(table.metric)
+    title = "top-1 accuracy" if table.metric == "top1_percent" else metric.title
+    kind = "confirmed configurations" if table.stage == "confirm" else "search, unconfirmed"
+    return f"{title}{metric.in_brackets} on {table.split}, {kind}"
 
 
-def _row(row: Mapping[str, Any], columns: Sequence[Column]) -> Any:
-    return html.Tr([_cell(key, row[key], show) for key, _, show in columns])
+def _pickers(view: SweepView, place: Place) -> Any:
+    whole = view.whole
+    chosen = place.all("bits")
+    bits = [("all", place.having("bits"), not chosen)]
+    for label in whole.allocations:
+        others = [one for one in chosen if one != label]
+        kept = others if label in chosen else [*chosen, label]
+        bits.append((label, place.having("bits", *kept), label in chosen))
+    arms = []
+    for arm in whole.arms:
+        others = [one for one in view.hidden if one != arm]
+        hidden = others if arm in view.hidden else [*others, arm]
+        arms.append((arm, place.having("hide", *hidden), arm not in view.hidden))
+    parts = [
+        picker("bits", bits),
+        one_of("split", place, "split", ("validation", "test"), whole.split),
+        picker("arms shown", arms, is_switch=True),
+    ]
+    return html.Div(parts, className="pickers")
 
 
-def _cell(key: str, value: Any, show: Callable[[Any], str]) -> Any:
-    exact = json.dumps(value)
-    element, extra = (html.Th, {"scope": "row"}) if key == "arm" else (html.Td, {})
-    return element(
-        show(value),
-        className=_alignment(key),
-        title=None if key in _WORDS else exact,
-        **{"data-key": key, "data-value": exact},
-        **extra,
+def _tools(view: SweepView, place: Place) -> Any:
+    """What takes the table elsewhere: LaTeX, CSV and the command that prints it."""
+    query = {key for key, _ in place.query}
+    csv = place.having("trials").having("page")
+    latex = html.Details(
+        [
+            html.Summary("LaTeX"),
+            html.Pre(render(view.table, "latex"), id="latex", tabIndex=0),
+        ],
+        className="latex",
     )
-
-
-def _bare(arm: str, *, width: int) -> Any:
-    """The line of an arm that has nothing to show."""
-    rest = html.Td("no finished trial", colSpan=width - 1, className="muted")
-    return html.Tr([html.Th(arm, scope="row"), rest], className="bare")
-
-
-def _alignment(key: str) -> str:
-    return "" if key in _WORDS else "number"
+    buttons = html.Div(
+        [
+            copy_button("Copy LaTeX", "latex", what="the table as LaTeX"),
+            html.A(
+                "Download CSV",
+                href=csv.href.replace(f"{place.prefix}sweep/", f"{place.prefix}download/", 1),
+                className="button quiet",
+                download=f"{view.sweep.name}.csv",
+            ),
+        ],
+        className="row",
+    )
+    parts = [buttons, command_box("In a shell", view.command, box_id="command"), latex]
+    if query & {"hide", "split"}:
+        said = "The command prints every arm, and the split that is reported."
+        parts.append(html.P(said, className="muted"))
+    return html.Div(parts, className="tools")
 
 
 def _comparisons(table: Table) -> list[Any]:
     if not table.comparisons:
         return []
     lines = [html.Li(comparison_text(one, metric=table.metric)) for one in table.comparisons]
-    return [html.H2("Comparisons"), html.Ul(lines, className="comparisons")]
+    head = explained(html.H2("Declared comparisons"), "paired", "holm")
+    return [head, html.Ul(lines, className="comparisons")]
 
 
 def _notes(table: Table) -> list[Any]:

@@ -69,7 +69,7 @@ class Setting:
 _MEMBERS = schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
 
 
-def _value(metric: str) -> ColumnElement[Any]:
+def metric_column(metric: str) -> ColumnElement[Any]:
     """A metric as a column of `measurements`, empty where it was not measured."""
     table = schema.measurements
     value: ColumnElement[Any]
@@ -107,12 +107,12 @@ def curve_points(reader: Reader, sweep_id: int, *, metric: str, split: str) -> l
                 "allocation"
             ),
             table.c.epoch,
-            _value(metric).label("value"),
+            metric_column(metric).label("value"),
         )
         .distinct()
         .select_from(joined)
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
-        .where((table.c.split == split) & _value(metric).is_not(None))
+        .where((table.c.split == split) & metric_column(metric).is_not(None))
         .order_by(arms.c.name, "allocation", trials.c.seed, trials.c.id, table.c.epoch)
     )
     return [CurvePoint(**row) for row in reader.rows(query)]
@@ -182,12 +182,12 @@ def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
                 "allocation"
             ),
             configurations.c.parameters,
-            _value(metric).label("value"),
+            metric_column(metric).label("value"),
         )
         .select_from(joined)
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "search") & (table.c.split == "validation"))
-        .where((outcomes.c.status == "finished") & _value(metric).is_not(None))
+        .where((outcomes.c.status == "finished") & metric_column(metric).is_not(None))
         .order_by(arms.c.position, configurations.c.id, "allocation")
     )
     return [Searched(**row) for row in reader.rows(query)]

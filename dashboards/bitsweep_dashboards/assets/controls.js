@@ -1,0 +1,94 @@
+// Links, forms, copying, light and dark: everything the pages do without asking the server.
+(() => {
+  "use strict";
+
+  // Dash's Location listens to this event; the address alone decides what is shown.
+  function go(address, stays) {
+    history.pushState({}, "", address);
+    window.dispatchEvent(new CustomEvent("_dashprivate_pushstate"));
+    if (!stays) {
+      window.scrollTo(0, 0);
+      const page = document.getElementById("page");
+      if (page) page.focus({ preventScroll: true });
+    }
+  }
+
+  function isOurs(link) {
+    return link.origin === location.origin && !link.hasAttribute("download") && !link.target;
+  }
+
+  function copy(button) {
+    const source = document.getElementById(button.dataset.copy);
+    if (!source) return;
+    const text = source.textContent;
+    const label = button.dataset.label || button.textContent;
+    button.dataset.label = label;
+    const done = (said) => {
+      button.textContent = said;
+      setTimeout(() => { button.textContent = label; }, 1500);
+    };
+    const byHand = () => {
+      const box = document.createElement("textarea");
+      box.value = text;
+      document.body.append(box);
+      box.select();
+      const worked = document.execCommand("copy");
+      box.remove();
+      done(worked ? "Copied" : "Copying is not allowed here");
+    };
+    // Off loopback and without TLS, browsers have no clipboard.
+    if (navigator.clipboard) {
+      navigator.clipboard.writeText(text).then(() => done("Copied"), byHand);
+    } else {
+      byHand();
+    }
+  }
+
+  function isDark() {
+    const chosen = document.documentElement.dataset.theme;
+    return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+
+  function toggleTheme() {
+    const theme = isDark() ? "light" : "dark";
+    document.documentElement.dataset.theme = theme;
+    try { localStorage.setItem("bitsweep-theme", theme); } catch (error) { /* lasts for this page */ }
+  }
+
+  document.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element)) return;
+    const open = document.querySelectorAll("details.explain[open]");
+    open.forEach((one) => { if (!one.contains(event.target)) one.open = false; });
+    const button = event.target.closest("button");
+    if (button && button.dataset.copy) { copy(button); return; }
+    if (button && button.id === "theme") { toggleTheme(); return; }
+    const link = event.target.closest("a[href]");
+    const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey;
+    if (!link || !isPlain || event.defaultPrevented || !isOurs(link)) return;
+    if (link.getAttribute("href").startsWith("#")) return;
+    event.preventDefault();
+    go(link.href, "stay" in link.dataset);
+  });
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.dataset.go) return;
+    event.preventDefault();
+    const pairs = [...new FormData(form)].filter(([, value]) => String(value).trim() !== "");
+    go(`${form.getAttribute("action").split("?")[0]}?${new URLSearchParams(pairs)}`, true);
+    if (form.classList.contains("inline")) form.reset();
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") {
+      document.querySelectorAll("details.explain[open]").forEach((one) => {
+        one.open = false;
+        one.querySelector("summary").focus();
+      });
+    }
+    const box = event.target;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && box.form && box.form.dataset.go) {
+      box.form.requestSubmit();
+    }
+  });
+})();

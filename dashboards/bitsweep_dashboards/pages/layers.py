@@ -1,0 +1,85 @@
+"""Bits of the layers of one sweep: learned over epochs, and as a policy gives them to samples."""
+
+from typing import Any
+
+from dash import html
+
+from bitsweep.analysis.layer_views import LayerView, Policy
+from bitsweep_dashboards.address import Place
+from bitsweep_dashboards.drawing import figure_card
+from bitsweep_dashboards.pages.parts import (
+    explained,
+    nothing,
+    one_of,
+    picker,
+    scroll_box,
+    sweep_head,
+)
+from bitsweep_dashboards.views import LayersView
+
+
+def layers_page(view: LayersView, place: Place) -> Any:
+    """Pickers of arm and bits, the heat map, and the policy's figures where there is one."""
+    head = sweep_head(place, view.sweep.name, view.sweep.question)
+    if isinstance(view.layers, str):
+        return html.Article([*head, nothing(view.layers)])
+    found = view.layers
+    bare = place.having("bits").having("lambda")
+    arms = [(arm, bare.having("arm", arm), arm == found.arm) for arm in found.arms]
+    where = f"{found.arm} at {found.allocation}"
+    pickers = [
+        picker("arm", arms),
+        one_of("bits", place, "bits", found.allocations, found.allocation),
+    ]
+    heat = figure_card(found.bits, name=f"Weight bits per layer and epoch, {where}")
+    return html.Article(
+        [
+            *head,
+            html.Div(pickers, className="pickers"),
+            explained(html.H2("Bits per layer over epochs"), "layers"),
+            scroll_box(heat, f"Weight bits per layer and epoch, {where}"),
+            *_policy(found, place),
+        ]
+    )
+
+
+def _policy(found: LayerView, place: Place) -> list[Any]:
+    parts = []
+    if found.policy is not None:
+        parts += _policy_figures(found.policy, place)
+    if found.trade is not None:
+        parts += [
+            explained(html.H2("Accuracy against cost, by lambda"), "shuffled"),
+            figure_card(found.trade, name=f"Accuracy against BitOps of the rules of {found.arm}"),
+        ]
+    return parts or [
+        html.P(
+            f"{found.arm} gives every sample the same bits: there is no policy to show.",
+            className="muted note",
+        )
+    ]
+
+
+def _policy_figures(policy: Policy, place: Place) -> list[Any]:
+    prices = [
+        (f"{one:g}", place.having("lambda", f"{one:g}"), one == policy.price)
+        for one in policy.prices
+    ]
+    where = f"{policy.arm}, lambda {policy.price:g}"
+    shares = (
+        nothing("The store holds no count of allocations per layer for this rule")
+        if policy.shares is None
+        else figure_card(policy.shares, name=f"Allocation per layer, {where}")
+    )
+    spread = (
+        nothing("The cost of each sample was not kept with these measurements")
+        if policy.spread is None
+        else figure_card(policy.spread, name=f"BitOps per sample, {where}")
+    )
+    return [
+        html.Div(picker("lambda", prices), className="pickers"),
+        explained(html.H2("Allocation per layer"), "shares"),
+        shares,
+        explained(html.H2("BitOps per sample"), "spread"),
+        spread,
+    ]

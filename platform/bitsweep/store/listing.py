@@ -1,0 +1,230 @@
+"""Lists of sweeps, arms and trials for pages: counted, filtered and cut by the database."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, FromClause, case, func, select
+
+from bitsweep.store import schema
+from bitsweep.store.history import metric_column
+from bitsweep.store.reader import Reader, TrialRow
+
+UNSUCCESSFUL = ("failed", "diverged", "interrupted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activity:
+    """How far a sweep came: distinct trials by status, training time spent, newest sign of life.
+
+    `last_at` is None before the first attempt. Trials that several sweeps share count in each.
+    """
+
+    counts: Mapping[str, int]
+    training_seconds: float
+    last_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialPage:
+    """Some of a sweep's trials in the order of their planning, and how many there are in all."""
+
+    rows: tuple[TrialRow, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchStep:
+    """A search trial: its number in its study, how it stands, and its newest validation value."""
+
+    arm: str
+    method: str
+    study: str
+    number: int
+    trial_id: str
+    status: str
+    epoch: int | None
+    allocation: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStatus:
+    """How one trial stands; `seconds` is its training time up to its newest evaluation."""
+
+    status: str
+    reason: str
+    seconds: float | None
+
+
+def _status() -> ColumnElement[Any]:
+    unended = case((schema.trials.c.last_epoch.is_(None), "planned"), else_="running")
+    return func.coalesce(schema.outcomes.c.status, unended)
+
+
+def activities(reader: Reader) -> dict[int, Activity]:
+    """The activity of every sweep that has a trial, by the sweep's id."""
+    members, trials, outcomes = schema.memberships, schema.trials, schema.outcomes
+    arms, evaluations = schema.arms, schema.evaluations
+    mine = (
+        select(members.c.sweep_id, members.c.trial_id)
+        .distinct()
+        .select_from(members.outerjoin(arms, arms.c.id == members.c.arm_id))
+        .where(func.coalesce(arms.c.is_current, True))
+        .subquery()
+    )
+    newest = (evaluations.c.trial_id == trials.c.id) & (evaluations.c.epoch == trials.c.last_epoch)
+    joined = (
+        mine.join(trials, trials.c.id == mine.c.trial_id)
+        .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
+        .outerjoin(evaluations, newest)
+    )
+    query = (
+        select(
+            mine.c.sweep_id,
+            _status().label("status"),
+            func.count().label("trials"),
+            func.sum(evaluations.c.seconds).label("seconds"),
+            func.max(evaluations.c.recorded_at).label("measured_at"),
+            func.max(outcomes.c.ended_at).label("ended_at"),
+        )
+        .select_from(joined)
+        .group_by(mine.c.sweep_id, _status())
+    )
+    by_sweep: dict[int, list[dict[str, Any]]] = {}
+    for row in reader.rows(query):
+        by_sweep.setdefault(row["sweep_id"], []).append(row)
+    return {sweep_id: _activity(rows) for sweep_id, rows in by_sweep.items()}
+
+
+def _activity(rows: Sequence[Mapping[str, Any]]) -> Activity:
+    times = [row[key] for row in rows for key in ("measured_at", "ended_at") if row[key]]
+    return Activity(
+        counts={row["status"]: row["trials"] for row in sorted(rows, key=lambda r: r["status"])},
+        training_seconds=sum(row["seconds"] or 0.0 for row in rows),
+        last_at=max(times, default=None),
+    )
+
+
+def all_arms(reader: Reader) -> list[tuple[str, str, str]]:
+    """(sweep, arm, method) of every current arm, the newest sweep first."""
+    arms, sweeps = schema.arms, schema.sweeps
+    query = (
+        select(sweeps.c.name.label("sweep"), arms.c.name.label("arm"), arms.c.method)
+        .select_from(arms.join(sweeps, sweeps.c.id == arms.c.sweep_id))
+        .where(arms.c.is_current)
+        .order_by(sweeps.c.updated_at.desc(), sweeps.c.id.desc(), arms.c.position)
+    )
+    return [(row["sweep"], row["arm"], row["method"]) for row in reader.rows(query)]
+
+
+def trial_page(
+    reader: Reader,
+    sweep_id: int,
+    *,
+    offset: int,
+    limit: int,
+    statuses: Sequence[str] = (),
+    arm: str | None = None,
+) -> TrialPage:
+    """Trials of a sweep's current arms that stand so (none given: all), cut by the database."""
+    members, trials, arms, outcomes = (
+        schema.memberships,
+        schema.trials,
+        schema.arms,
+        schema.outcomes,
+    )
+    joined = (
+        members.join(trials, trials.c.id == members.c.trial_id)
+        .outerjoin(arms, arms.c.id == members.c.arm_id)
+        .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
+    )
+    wanted = (members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True)
+    if statuses:
+        wanted &= _status().in_(statuses)
+    if arm is not None:
+        wanted &= arms.c.name == arm
+    counted = select(func.count()).select_from(joined).where(wanted)
+    query = (
+        select(
+            trials.c.id.label("trial_id"),
+            arms.c.name.label("arm"),
+            trials.c.method,
+            trials.c.bits,
+            trials.c.seed,
+            members.c.stage,
+            _status().label("status"),
+            func.coalesce(outcomes.c.reason, "").label("reason"),
+            trials.c.last_epoch,
+            trials.c.epochs,
+        )
+        .select_from(joined)
+        .where(wanted)
+        .order_by(members.c.id)
+        .offset(offset)
+        .limit(limit)
+    )
+    total = next(iter(reader.rows(counted)[0].values()))
+    return TrialPage(rows=tuple(TrialRow(**row) for row in reader.rows(query)), total=total)
+
+
+def trial_status(reader: Reader, trial_id: str) -> TrialStatus:
+    """The status of a trial that exists."""
+    trials, outcomes, evaluations = schema.trials, schema.outcomes, schema.evaluations
+    newest = (evaluations.c.trial_id == trials.c.id) & (evaluations.c.epoch == trials.c.last_epoch)
+    query = (
+        select(
+            _status().label("status"),
+            func.coalesce(outcomes.c.reason, "").label("reason"),
+            evaluations.c.seconds,
+        )
+        .select_from(
+            trials.outerjoin(outcomes, outcomes.c.trial_id == trials.c.id).outerjoin(
+                evaluations, newest
+            )
+        )
+        .where(trials.c.id == trial_id)
+    )
+    return TrialStatus(**reader.rows(query)[0])
+
+
+def search_steps(reader: Reader, sweep_id: int, *, metric: str) -> list[SearchStep]:
+    """Every measured search trial at its newest epoch on validation, pruned ones among them."""
+    trials, arms, configurations = schema.trials, schema.arms, schema.configurations
+    table, allocations = schema.measurements, schema.allocations
+    value = metric_column(metric)
+    query = (
+        select(
+            arms.c.name.label("arm"),
+            arms.c.method,
+            configurations.c.study,
+            configurations.c.number,
+            trials.c.id.label("trial_id"),
+            _status().label("status"),
+            trials.c.last_epoch.label("epoch"),
+            allocations.c.label.label("allocation"),
+            value.label("value"),
+        )
+        .select_from(_searched_joined())
+        .where((schema.memberships.c.sweep_id == sweep_id) & arms.c.is_current)
+        .where((schema.memberships.c.stage == "search") & (table.c.split == "validation"))
+        .where(value.is_not(None))
+        .order_by(arms.c.position, configurations.c.number, trials.c.id, allocations.c.label)
+    )
+    return [SearchStep(**row) for row in reader.rows(query)]
+
+
+def _searched_joined() -> FromClause:
+    members, trials, table = schema.memberships, schema.trials, schema.measurements
+    newest = (table.c.trial_id == trials.c.id) & (table.c.epoch == trials.c.last_epoch)
+    return (
+        members.join(schema.arms, schema.arms.c.id == members.c.arm_id)
+        .join(
+            schema.configurations,
+            schema.configurations.c.id == members.c.configuration_id,
+        )
+        .join(trials, trials.c.id == members.c.trial_id)
+        .join(table, newest)
+        .join(schema.allocations, schema.allocations.c.id == table.c.allocation_id)
+        .outerjoin(schema.outcomes, schema.outcomes.c.trial_id == trials.c.id)
+    )
