@@ -30,12 +30,12 @@ def own_store(toy_store: str, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def listen() -> Iterator[Callable[[str], str]]:
-    """Serve a store on a free port of loopback; returns the address."""
+def listen() -> Iterator[Callable[..., str]]:
+    """Serve a store on a free port of loopback, with options of `create_app`; the address."""
     servers = []
 
-    def start(store: str) -> str:
-        app = create_app(store, refresh_milliseconds=500)
+    def start(store: str, **options: Any) -> str:
+        app = create_app(store, refresh_milliseconds=500, **options)
         server = make_server("127.0.0.1", 0, app.server, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
@@ -47,7 +47,7 @@ def listen() -> Iterator[Callable[[str], str]]:
         server.server_close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """A headless Chromium; skips (or fails, where real parts are required) without one."""
     if not CHROMIUM.exists():

@@ -47,6 +47,14 @@ def toy_sweep(name: str = "toy", question: str = "Does the toy work?") -> Sweep:
     )
 
 
+def hostile_sweep() -> Sweep:
+    """The toy sweep whose question and one of whose arms are named as markup."""
+    sweep = toy_sweep(question=HOSTILE)
+    renamed = tuple(replace(arm, name=HOSTILE) if arm.name == "b" else arm for arm in sweep.arms)
+    compared = (Comparison(arm="a", against=HOSTILE, at=tied(3)),)
+    return replace(sweep, arms=renamed, comparisons=compared)
+
+
 def run_toy(store: Path, sweep: Sweep) -> str:
     """Run what is missing of the sweep and return the store's address."""
     plan = Plan(sweep=sweep, declarations=toy_declarations())

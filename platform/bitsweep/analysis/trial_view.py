@@ -66,7 +66,7 @@ def trial_view(reader: Reader, prefix: str) -> TrialView:
         curves=tuple(_curves(scores, sweep.metric)),
         attempts=tuple(reader.provenance(trial.id)),
         log=tuple(_log(scores, sweep.metric)),
-        command=f"{sweep.command} --trial {trial.short_id}",
+        command=f"{sweep.command or 'bitsweep run FILE'} --trial {trial.short_id}",
     )
 
 
