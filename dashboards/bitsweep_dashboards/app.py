@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,13 +13,14 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
 
 from bitsweep.store.database import DEFAULT_STORE
 from bitsweep_dashboards.access import guard, send_headers
 from bitsweep_dashboards.address import parse_place
 from bitsweep_dashboards.downloads import add_downloads, add_mlflow
 from bitsweep_dashboards.pages import page, title
+from bitsweep_dashboards.pieces import in_pieces, piece_id
 from bitsweep_dashboards.prefix import path_prefix, under
 from bitsweep_dashboards.reading import Library, shown_address
 
@@ -66,6 +68,8 @@ def create_app(
         requests_pathname_prefix=prefix,
     )
     library = Library(store)
+    # What is imported and read for the first page is there before the first visitor is.
+    threading.Thread(target=library.view, args=(parse_place("/", ""),), daemon=True).start()
     app.layout = _shell(refresh_milliseconds, prefix)
     _keep_fresh(
         app, library, prefix=prefix, mlflow=mlflow_url is not None, ray=ray_url, clock=clock
@@ -161,11 +165,23 @@ def _keep_fresh(
         view = library.view(place)
         digest = sha256(repr((place.href, view)).encode()).hexdigest()
         whole = not any(one.is_pending for one in getattr(view, "sweeps", ()))
-        state = {"place": place.href, "pulse": pulse if whole else "", "digest": digest}
+        state: dict[str, Any] = {
+            "place": place.href,
+            "pulse": pulse if whole else "",
+            "digest": digest,
+        }
         if digest == before.get("digest"):
-            return no_update, no_update, no_update, state, now
-        drawn = page(view, place, mlflow=mlflow, ray=ray)
-        return _menu(place.page, prefix), drawn, title(view), state, now
+            return no_update, no_update, no_update, before | state, now
+        drawn, digests = in_pieces(page(view, place, mlflow=mlflow, ray=ray))
+        kind = [type(view).__name__, place.page, place.name]
+        state |= {"kind": kind, "pieces": digests}
+        standing = before.get("pieces", [])
+        if before.get("kind") != kind or len(standing) != len(digests):
+            return _menu(place.page, prefix), drawn, title(view), state, now
+        for number, (old, new) in enumerate(zip(standing, digests, strict=True)):
+            if old != new:
+                set_props(piece_id(number), {"children": drawn.children[number].children})
+        return no_update, no_update, title(view), state, now
 
     app.clientside_callback(_SET_TITLE, Output("title-set", "data"), Input("title", "data"))
 

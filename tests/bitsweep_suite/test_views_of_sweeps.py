@@ -158,7 +158,7 @@ def test_a_policy_is_shown_by_layer_by_sample_and_beside_its_shuffle(
     assert found.policy.shares.columns == ("w2a2", "w3a3")
     assert found.policy.shares.values == ((25.0, 75.0),)
     assert sum(heights) == pytest.approx(100.0)
-    assert (heights[0], max(heights[1:])) == (pytest.approx(40.0), pytest.approx(60.0))
+    assert [heights[0], max(heights[1:])] == pytest.approx([40.0, 60.0])
     assert [one.name for one in found.trade.series] == ["learned", "shuffled"]
 
 

@@ -30,19 +30,22 @@ from bitsweep_dashboards.views import SweepView
 
 
 def sweep_page(view: SweepView, place: Place) -> Any:
-    """All that is known of a sweep, in the order of reading."""
+    """All that is known of a sweep, in the order of reading.
+
+    The number of pieces never changes, so that a picker of the table leaves the figures alone.
+    """
     return html.Article(
         [
             *sweep_head(place, view.sweep.name, view.sweep.question),
             _progress(view),
-            *_results(view, place),
-            *_comparisons(view.table),
+            html.Div(_results(view, place)),
+            html.Div(_comparisons(view.table)),
             explained(html.H2("Accuracy against cost"), "front", "bitops"),
             chart_cards(view.front, name="Accuracy against BitOps", hidden=view.hidden),
             explained(html.H2("Search history"), "history"),
             chart_cards(view.history, name="Search history", hidden=view.hidden),
-            *trial_list(view, place),
-            *_notes(view.table),
+            html.Div(trial_list(view, place)),
+            html.Div(_notes(view.table)),
         ]
     )
 

@@ -1,5 +1,6 @@
 """The search over its trials: what each reached on validation, and the best so far."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -12,7 +13,7 @@ from bitsweep.store.listing import SearchStep, search_steps
 from bitsweep.store.reader import Reader
 
 PRUNED = "pruned"
-MOST_POINTS = 2_000
+MOST_POINTS = 400
 _PRUNED_STYLE = Style(colour="#7f7f7f", marker="cross", has_line=False)
 
 
@@ -20,7 +21,7 @@ def history_chart(reader: Reader, sweep_name: str) -> Chart:
     """A panel per bit-width: finished search trials by number, the pruned ones as crosses.
 
     The line is the best finished value so far, per arm. InputError before a trial was measured.
-    Of more than 2,000 trials in a panel the newest are drawn.
+    Of more than 400 trials of an arm the newest are drawn, and the title says so.
     """
     sweep = reader.sweep(sweep_name)
     steps = search_steps(reader, sweep.id, metric=sweep.metric)
@@ -38,7 +39,7 @@ def history_chart(reader: Reader, sweep_name: str) -> Chart:
         ]
         panels.append(
             Curves(
-                title=_title(allocation, len(here)),
+                title=_title(allocation, max(Counter(one.arm for one in here).values())),
                 x_label="search trial",
                 y_label=f"{metric.title} on validation{metric.in_brackets}",
                 series=tuple(series),
@@ -54,7 +55,7 @@ def history_chart(reader: Reader, sweep_name: str) -> Chart:
 def _title(allocation: str, count: int) -> str:
     if count <= MOST_POINTS:
         return allocation
-    return f"{allocation} (the newest {MOST_POINTS:,} of {count:,} an arm at most)"
+    return f"{allocation} (the newest {MOST_POINTS:,} of each arm)"
 
 
 def _series(steps: Sequence[SearchStep], arm: str, look: Style, goal: str) -> Iterable[Series]:
