@@ -1,5 +1,6 @@
 """The layouts: what they show is what analysis returns, and text stays text."""
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ from tests.dashboards_suite.stores import HOSTILE, reader_of, run_toy, toy_sweep
 
 from bitsweep.analysis.render import notes, render, table_rows
 from bitsweep.analysis.table import sweep_table
+from bitsweep.store.asking import ask
 from bitsweep.store.database import open_to_write
 from bitsweep_dashboards.address import parse_place
+from bitsweep_dashboards.examples import EXAMPLES
 from bitsweep_dashboards.pages import page, title
 from bitsweep_dashboards.pages.result_table import result_table
 from bitsweep_dashboards.reading import Library, without_password
@@ -192,6 +195,27 @@ def test_a_store_that_cannot_be_read_is_a_page(tmp_path: Path, content: bytes | 
 
     assert isinstance(view, StoreGone)
     assert "looks again" in text_of(layout)
+
+
+def test_a_store_of_an_older_version_says_how_to_upgrade(tmp_path: Path) -> None:
+    store = tmp_path / "old.db"
+    with sqlite3.connect(store) as connection:
+        connection.executescript("CREATE TABLE measurements (id); CREATE TABLE sweeps (id)")
+    view, layout = shown(str(store), "/")
+
+    assert isinstance(view, StoreGone)
+    assert "older version" in view.message
+    assert "bitsweep store upgrade" in text_of(layout)
+
+
+def test_the_examples_are_those_of_the_documentation(toy_store: str) -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "queries.md").read_text("utf-8")
+
+    assert len(EXAMPLES) == 10
+    assert [title for title, _ in EXAMPLES if f". {title}\n" not in documented] == []
+    assert [title for title, sql in EXAMPLES if sql not in documented] == []
+    for _, sql in EXAMPLES:
+        ask(toy_store, sql, limit=10, timeout_seconds=10)
 
 
 def test_a_password_is_never_shown() -> None:
