@@ -13,6 +13,19 @@
     }
   }
 
+  // A picker is drawn anew by its own choice: the keyboard's place in it must not be lost.
+  let kept = null;
+  function keepFocus(link) {
+    const group = link.closest("[aria-label]");
+    kept = group && { group: group.getAttribute("aria-label"), text: link.textContent };
+  }
+  new MutationObserver(() => {
+    if (!kept || document.activeElement !== document.body) return;
+    const links = document.querySelectorAll(`[aria-label="${CSS.escape(kept.group)}"] a`);
+    const same = [...links].find((one) => one.textContent === kept.text);
+    if (same) same.focus({ preventScroll: true });
+  }).observe(document.documentElement, { childList: true, subtree: true });
+
   function isOurs(link) {
     return link.origin === location.origin && !link.hasAttribute("download") && !link.target;
   }
@@ -67,6 +80,7 @@
     if (!link || !isPlain || event.defaultPrevented || !isOurs(link)) return;
     if (link.getAttribute("href").startsWith("#")) return;
     event.preventDefault();
+    keepFocus(link);
     go(link.href, "stay" in link.dataset);
   });
 

@@ -38,6 +38,7 @@ def sweep_page(view: SweepView, place: Place) -> Any:
         [
             *sweep_head(place, view.sweep.name, view.sweep.question),
             _progress(view),
+            explained(html.H2("Results"), "mean", "marks", "bitops"),
             html.Div(_results(view, place)),
             html.Div(_comparisons(view.table)),
             explained(html.H2("Accuracy against cost"), "front", "bitops"),
@@ -75,11 +76,9 @@ def _progress(view: SweepView) -> Any:
 
 
 def _results(view: SweepView, place: Place) -> list[Any]:
-    head = explained(html.H2("Results"), "mean", "marks", "bitops")
     if not view.whole.arms:
-        return [head, html.P("This sweep has no arms to show.", className="nothing")]
+        return [html.P("This sweep has no arms to show.", className="nothing")]
     return [
-        head,
         _pickers(view, place),
         html.P(caption(view.table), className="muted"),
         scroll_box(result_table(view.table), "Results per arm and bit-width"),
