@@ -42,11 +42,13 @@ def test_the_guide_names_every_key() -> None:
     assert known_keys() - words == set()
 
 
-def test_the_guide_names_every_model_and_no_other() -> None:
-    row = next(line for line in GUIDE.splitlines() if line.startswith("| `model` |"))
-    named = set(re.findall(r"`([a-z0-9-]+)`", row)) - {"model"}
+def test_the_tables_of_models_and_data_name_every_one_and_no_other() -> None:
+    text = (ROOT / "docs" / "models-and-data.md").read_text(encoding="utf-8")
+    models, data = text.split("\n## Data\n")
+    declarations = load_declarations()
 
-    assert named == set(load_declarations().models)
+    assert set(re.findall(r"^\| `([a-z0-9-]+)`", models, re.M)) == set(declarations.models)
+    assert set(re.findall(r"^\| `([a-z0-9-]+)`", data, re.M)) == set(declarations.data)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
