@@ -43,14 +43,12 @@ WHERE one.split = 'test' AND one.stage = 'confirm'
 ORDER BY one.sweep, one.allocation, one.arm, against, one.seed""",
     ),
     (
-        "Accuracy against cost",
+        "Accuracy against cost, with what validation would choose first",
         """\
-SELECT sweep, arm, allocation, MIN(bitops) AS bitops, MIN(size_bits) AS size_bits,
-    AVG(top1_percent) AS mean_top1_percent, MIN(convention) AS convention
-FROM results
-WHERE stage = 'confirm' AND split = 'test' AND status = 'finished'
-GROUP BY sweep, arm, allocation
-ORDER BY sweep, bitops""",
+SELECT sweep, arm, allocation, n, mean_top1_percent, mean_bitops, mean_size_bits, convention,
+    mean_validation_top1_percent
+FROM accuracy_cost
+ORDER BY sweep, mean_bitops, mean_validation_top1_percent DESC""",
     ),
     (
         "The learning curve of every confirmed trial",
@@ -68,12 +66,12 @@ ORDER BY arm, allocation, seed, epoch""",
     (
         "What the search tried, best first",
         """\
-SELECT DISTINCT r.sweep, r.arm, c.id AS configuration, p.name, p.text AS value, r.top1_percent
-FROM member_results AS r
-JOIN configurations AS c ON c.id = r.configuration_id
-JOIN parameters AS p ON p.trial_id = r.trial_id
+SELECT r.sweep, r.arm, r.allocation, r.top1_percent, p.parameters
+FROM results AS r
+JOIN trial_parameters_wide AS p ON p.sweep = r.sweep AND p.arm = r.arm AND p.stage = r.stage
+    AND p.trial_id = r.trial_id
 WHERE r.stage = 'search' AND r.split = 'validation'
-ORDER BY r.top1_percent DESC, c.id, p.name""",
+ORDER BY r.sweep, r.top1_percent DESC""",
     ),
     (
         "What failed, and why",

@@ -49,7 +49,7 @@ def _choice(view: CompareView, place: Place) -> Any:
     for text, key in zip(texts, view.keys, strict=True):
         left = place.having("arm", *(one for one in texts if one != text))
         left = left.having("against") if place.one("against") == text else left
-        chips.append((f"{label(key)} ✕", left, True))
+        chips.append((f"{label(key)} \u2715", left, True))
     kept = [dcc.Input(type="hidden", name=key, value=value) for key, value in place.query]
     options = [html.Option("choose an arm", value="")]
     for sweep in dict.fromkeys(sweep for sweep, _ in view.choices):
