@@ -1,9 +1,7 @@
 """The story: a sweep's life in one short function, from a plan to a report."""
 
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, time
@@ -16,10 +14,11 @@ from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder
+from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
 from bitsweep.plan import Plan
 from bitsweep.store.database import open_to_write, store_url
 from bitsweep.store.reader import Reader
-from bitsweep.store.writer import CLAIM_SECONDS, Writer
+from bitsweep.store.writer import Writer
 from bitsweep.sweep import Arm
 from bitsweep.tracking.mirror_process import MirrorProcess
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, digest
@@ -64,7 +63,10 @@ class RunReport:
 def run_sweep(
     plan: Plan, options: RunOptions, *, observe: Callable[[Progress], None]
 ) -> RunReport:
-    """Run what is missing of a sweep; an interrupt ends it early and loses nothing measured."""
+    """Run what is missing of a sweep.
+
+    Ctrl-C, SIGTERM and a request in the store end it early and lose nothing measured.
+    """
     begin = monotonic()
     mirror = MirrorProcess(options.store, options.mlflow, plan.sweep.name)
     with mirror:
@@ -108,10 +110,12 @@ def _run(
     )
     is_interrupted = False
     executor = _executor(plan, options)
-    with _heartbeat(options.store, owner):
+    with ends_cleanly(), watch(options.store, sweep_id=sweep_id, owner=owner) as stop:
         try:
+            agenda = Stoppable(conductor, stop)
             if not conductor.is_done():
-                executor.run(conductor)
+                executor.run(agenda)
+            is_interrupted = not conductor.is_done()
         except KeyboardInterrupt:
             is_interrupted = True
             conductor.interrupt()
@@ -155,26 +159,6 @@ def _clear(folders: Folders, trial_id: str, outcome: Outcome) -> None:
     """A trial that ended for good needs its workspace no more; one that may go on keeps it."""
     if isinstance(outcome, Finished | Pruned | Diverged):
         shutil.rmtree(folders.workspace(trial_id), ignore_errors=True)
-
-
-@contextmanager
-def _heartbeat(store: str, owner: str) -> Iterator[None]:
-    """Show in the store that this driver is alive, from a thread with a connection of its own."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        writer = Writer(open_to_write(store))
-        while not stop.wait(CLAIM_SECONDS / 4):
-            writer.heartbeat(owner, at=time())
-        writer.close()
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(timeout=5)
 
 
 def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunReport:

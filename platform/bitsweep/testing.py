@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from time import sleep
 
 from bitsweep.bits import Allocation, Bits, parse_allocation, tied
 from bitsweep.cost import Layer, LayerBits
@@ -28,8 +29,8 @@ TOTAL = 1000
 def toy_train(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
     """A trainer without a network: accuracy falls with |x - 0.5| and rises with epoch and bits.
 
-    The parameter `act` makes it misbehave: raise, diverge, or die (the first time, after measuring
-    and before its state is saved).
+    The parameter `act` makes it misbehave: raise, diverge, hang, be slow (a second an epoch), or
+    die (the first time, after measuring and before its state is saved).
     """
     first = 1 + _saved_epoch(workspace.state_path)
     for epoch in range(first, trial.epochs + 1):
@@ -64,6 +65,8 @@ def _misbehave(trial: Trial, folder: Path, epoch: int) -> None:
     if act == "die" and epoch == 2 and not marker.exists():
         marker.touch()
         os._exit(1)
+    if act == "slow":
+        sleep(1.0)
     if act == "hang" and epoch == 2:
         while True:
             pass
@@ -117,7 +120,7 @@ def toy_declarations() -> Declarations:
     act = Parameter(
         name="act",
         kind="choice",
-        choices=("well", "raise", "diverge", "die", "hang"),
+        choices=("well", "raise", "diverge", "die", "hang", "slow"),
         default="well",
         meaning="how it behaves",
         source="toy",

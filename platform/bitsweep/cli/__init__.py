@@ -6,7 +6,7 @@ import sys
 import typer
 
 from bitsweep import __version__
-from bitsweep.cli import catalog, files, models, papers, results, running, studies
+from bitsweep.cli import catalog, cluster, files, models, papers, results, running, studies
 from bitsweep.errors import BitsweepError
 
 BAD_INPUT = 2
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 files.add_to(app)
 running.add_to(app)
+cluster.add_to(app)
 results.add_to(app)
 papers.add_to(app)
 models.add_to(app)

@@ -7,7 +7,9 @@ store. Committing happens in the scheduler's callback, in the driver, before the
 import json
 import logging
 import os
+import signal
 import tempfile
+import threading
 from typing import Any
 
 # Read once, when ray.tune is imported.
@@ -96,11 +98,14 @@ def connect(address: str | None) -> bool:
         return False
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     options: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=wanted, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"no Ray cluster answers at {wanted!r}: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # ray.init takes it, to leave without a word
     return True
 
 

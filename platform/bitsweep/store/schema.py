@@ -160,6 +160,16 @@ claims = Table(
     Column("heartbeat_at", Float, nullable=False, comment="Unix time of the last sign of life"),
     comment="which driver runs a trial at this moment",
 )
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _key("sweep_id", "sweeps.id"),
+    Column("kind", String(8), nullable=False, comment="stop | cancel"),
+    Column("made_at", String(32), nullable=False),
+    Column("made_by", String(255), nullable=False, comment="host:process that asked"),
+    comment="what drivers of a sweep were asked to do; each heeds what came after its own start",
+)
 provenance = Table(
     "provenance",
     metadata,

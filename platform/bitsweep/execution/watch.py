@@ -1,0 +1,118 @@
+"""What ends a run early: a request in the store, SIGTERM; and the driver's sign of life.
+
+A *stop* lets running trials end and starts none; a *cancel* interrupts them, as Ctrl-C does.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic, time
+from types import FrameType
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from bitsweep.execution.base import Agenda, Job
+from bitsweep.measurement import Evaluation
+from bitsweep.store.database import open_to_read, open_to_write
+from bitsweep.store.requests import last_request, requested
+from bitsweep.store.writer import CLAIM_SECONDS, Writer
+from bitsweep.trial import Outcome
+
+LOOK_SECONDS = 2.0
+
+
+class Stoppable:
+    """An agenda that starts nothing more once it was told to stop, and is done when all ended."""
+
+    def __init__(self, agenda: Agenda, stop: threading.Event) -> None:
+        self._agenda = agenda
+        self._stop = stop
+        self._running: set[str] = set()
+
+    def next_job(self) -> Job | None:
+        """The next job of the agenda, none after the stop."""
+        if self._stop.is_set():
+            return None
+        job = self._agenda.next_job()
+        if job is not None:
+            self._running.add(job.trial.id)
+        return job
+
+    def is_done(self) -> bool:
+        """Nothing runs and nothing will."""
+        return self._agenda.is_done() or (self._stop.is_set() and not self._running)
+
+    def evaluated(self, trial_id: str, evaluation: Evaluation, /) -> bool:
+        """As the agenda; an end that it decides is an end here too."""
+        goes_on = self._agenda.evaluated(trial_id, evaluation)
+        if not goes_on:
+            self._running.discard(trial_id)
+        return goes_on
+
+    def ended(self, trial_id: str, outcome: Outcome, /) -> None:
+        """As the agenda."""
+        self._running.discard(trial_id)
+        self._agenda.ended(trial_id, outcome)
+
+
+@contextmanager
+def watch(store: str, *, sweep_id: int, owner: str) -> Iterator[threading.Event]:
+    """Beat for this driver and heed requests to it, from a thread with its own connections.
+
+    Gives the event that a stop sets; a cancel interrupts the main thread.
+    """
+    to_write, to_read = open_to_write(store), open_to_read(store)
+    known = last_request(to_read, sweep_id)
+    stop, over = threading.Event(), threading.Event()
+
+    def look_on() -> None:
+        writer = Writer(to_write)
+        beat_at = monotonic()
+        while not over.wait(LOOK_SECONDS):
+            try:
+                if monotonic() - beat_at >= CLAIM_SECONDS / 4:
+                    writer.heartbeat(owner, at=time())
+                    beat_at = monotonic()
+                request = requested(to_read, sweep_id, after=known)
+            except SQLAlchemyError:
+                continue  # the store may come back; the recorder says it if it does not
+            if request is not None:
+                stop.set()
+            if request == "cancel":
+                _interrupt()
+                break
+
+    thread = threading.Thread(target=look_on, name="watch", daemon=True)
+    thread.start()
+    try:
+        yield stop
+    finally:
+        over.set()
+        thread.join(timeout=5)
+        to_write.dispose()
+        to_read.dispose()
+
+
+def _interrupt() -> None:
+    """Wake the main thread wherever it waits. A shell may have made it deaf to SIGINT."""
+    is_ours = callable(signal.getsignal(signal.SIGTERM))
+    os.kill(os.getpid(), signal.SIGTERM if is_ours else signal.SIGINT)
+
+
+@contextmanager
+def ends_cleanly() -> Iterator[None]:
+    """Make SIGTERM an interrupt in this block; handlers belong to the main thread alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
