@@ -146,10 +146,10 @@ def seconds_per_trial(name: str, trials: int) -> float:
     seconds_of_start = 0.0
     connect = ray_tune.connect
 
-    def timed_connect(address: str | None) -> bool:
+    def timed_connect(address: str | None, *, trainer: str = "") -> bool:
         nonlocal seconds_of_start
         begin = perf_counter()
-        is_new = connect(address)
+        is_new = connect(address, trainer=trainer)
         seconds_of_start += perf_counter() - begin
         return is_new
 

@@ -29,7 +29,9 @@ def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bitsweep-repeat-") as scratch:
         job = Job(
             trial=trial,
-            folders=Folders(workspaces=Path(scratch), artifacts=artifacts),
+            folders=Folders(
+                workspaces=Path(scratch), artifacts=artifacts, logs=Path(scratch) / "logs"
+            ),
             start_checkpoint=_start_checkpoint(reader, trial),
         )
         counted, outcome = _counts(JobRun(job))

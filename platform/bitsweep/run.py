@@ -1,12 +1,13 @@
 """The story: a sweep's life in one short function, from a plan to a report."""
 
-import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, time
 from typing import Literal
 
+from bitsweep.errors import InputError
 from bitsweep.execution.base import Executor, Folders
 from bitsweep.execution.conductor import Conductor
 from bitsweep.execution.local import LocalExecutor
@@ -14,6 +15,7 @@ from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder
+from bitsweep.execution.remote import Remote, cache_folder, is_url
 from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
 from bitsweep.plan import Plan
 from bitsweep.store.database import open_to_write, store_url
@@ -28,13 +30,18 @@ ExecutorName = Literal["ray", "local"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """Where results go and who runs the trials. `mlflow` None: no mirror."""
+    """Where results go and who runs the trials. `mlflow` None: no mirror.
+
+    work: the folder of workspaces, checkpoints and logs, one that every node sees; None: beside
+    the store.
+    """
 
     store: str
     mlflow: str | None
     executor: ExecutorName = "ray"
     address: str | None = None
     retries_failed: bool = False
+    work: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +88,10 @@ def _run(
     *,
     observe: Callable[[Progress], None],
 ) -> RunReport:
+    folders = folders_of(options.store, options.work)
+    _check_writable(folders)
     engine = open_to_write(options.store)
     writer, reader = Writer(engine), Reader(engine)
-    folders = folders_of(options.store)
     owner = owner_name()
     sweep_id, arm_ids = writer.register_sweep(plan.sweep, arm_digests(plan))
     names = [arm.name for arm in plan.sweep.arms]
@@ -134,13 +142,36 @@ def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:
     return [(arm, digest([*shared, repr(arm)])) for arm in sweep.arms]
 
 
-def folders_of(store: str) -> Folders:
-    """Workspaces and checkpoints beside a SQLite file; under ./results for a server."""
+def folders_of(store: str, work: str | None = None) -> Folders:
+    """What trials keep: in `work` (a folder or a URL), else beside a SQLite file or ./results."""
     url = store_url(store)
     root = Path("results").resolve()
-    if url.get_backend_name() == "sqlite" and url.database:
+    if work is not None and is_url(work):
+        Remote(work)  # an unusable URL is said before anything runs
+        root = cache_folder(work, Path(tempfile.gettempdir()))
+    elif work is not None:
+        root = Path(work).resolve()
+    elif url.get_backend_name() == "sqlite" and url.database:
         root = Path(url.database).resolve().parent
-    return Folders(workspaces=root / "workspaces", artifacts=root / "artifacts" / "checkpoints")
+    return Folders(
+        workspaces=root / "workspaces",
+        artifacts=root / "artifacts" / "checkpoints",
+        logs=root / "logs",
+        remote=work if work is not None and is_url(work) else None,
+    )
+
+
+def _check_writable(folders: Folders) -> None:
+    """Say before anything runs where trials could keep nothing."""
+    try:
+        folders.workspaces.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folders.workspaces):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"the workspaces in {folders.workspaces} cannot be written: {error.strerror}; name "
+            "another folder with --workspaces"
+        ) from error
 
 
 def _executor(plan: Plan, options: RunOptions) -> Executor:
@@ -151,6 +182,7 @@ def _executor(plan: Plan, options: RunOptions) -> Executor:
     return RayTuneExecutor(
         resources=plan.sweep.resources,
         retries=plan.sweep.budget.retries,
+        trainer=plan.sweep.task.trainer,
         address=options.address,
     )
 
@@ -158,7 +190,7 @@ def _executor(plan: Plan, options: RunOptions) -> Executor:
 def _clear(folders: Folders, trial_id: str, outcome: Outcome) -> None:
     """A trial that ended for good needs its workspace no more; one that may go on keeps it."""
     if isinstance(outcome, Finished | Pruned | Diverged):
-        shutil.rmtree(folders.workspace(trial_id), ignore_errors=True)
+        folders.clear_workspace(trial_id)
 
 
 def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunReport:

@@ -146,7 +146,7 @@ def bitsweep(
         text=True,
         timeout=timeout,
     )
-    assert "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert "Traceback" not in done.stderr + done.stdout, done.stderr + done.stdout
     return done
 
 

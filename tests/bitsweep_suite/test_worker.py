@@ -25,7 +25,9 @@ from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pru
 
 def job_in(folder: Path, **changes: object) -> Job:
     """A job of four epochs with its workspace in the folder."""
-    folders = Folders(workspaces=folder / "workspaces", artifacts=folder / "artifacts")
+    folders = Folders(
+        workspaces=folder / "workspaces", artifacts=folder / "artifacts", logs=folder / "logs"
+    )
     fields: dict[str, object] = {"trial": toy_trial(), "folders": folders, **changes}
     return Job(**fields)  # type: ignore[arg-type]  # fields of Job
 
@@ -167,7 +169,7 @@ def test_the_traceback_of_a_failure_is_kept_in_the_workspace(tmp_path: Path) -> 
     job = job_in(tmp_path, trial=toy_trial(parameters={"act": "raise"}))
     steps(JobRun(job))
 
-    kept = job.folders.workspace(job.trial.id) / "traceback.txt"
+    kept = job.folders.log(job.trial.id)
     assert "RuntimeError: the toy was told to fail" in kept.read_text()
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+WORK_VARIABLE = "BITSWEEP_WORKSPACES"
+COMMAND_VARIABLE = "BITSWEEP_COMMAND"
 STORE_VARIABLE = "BITSWEEP_STORE"
 MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 
@@ -16,6 +18,15 @@ StoreOption = Annotated[
 MlflowOption = Annotated[
     str | None,
     typer.Option("--mlflow", help="MLflow tracking URI, or 'none'.", show_default=False),
+]
+WorkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workspaces",
+        help="Folder of workspaces, checkpoints and logs that every node sees; default: beside "
+        "a store that is a file.",
+        show_default=False,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -33,3 +44,8 @@ def mlflow_uri(option: str | None) -> str | None:
         folder.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{folder / 'mlflow.db'}"
     return None if wanted.lower() == "none" else wanted
+
+
+def work_place(option: str | None) -> str | None:
+    """Where trials keep state, checkpoints and logs; None: beside the store."""
+    return option or os.environ.get(WORK_VARIABLE) or None

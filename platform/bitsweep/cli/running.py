@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bitsweep.cli.places import JsonOption, MlflowOption, StoreOption, mlflow_uri, store_address
+from bitsweep.cli.places import (
+    COMMAND_VARIABLE,
+    JsonOption,
+    MlflowOption,
+    StoreOption,
+    WorkOption,
+    mlflow_uri,
+    store_address,
+    work_place,
+)
 
 if TYPE_CHECKING:
     from bitsweep.plan import Plan
@@ -33,6 +42,7 @@ def run(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file.")],
     store: StoreOption = None,
     mlflow: MlflowOption = None,
+    workspaces: WorkOption = None,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; default: one on this machine.")
     ] = None,
@@ -82,6 +92,7 @@ def run(
         executor=executor,
         address=address,
         retries_failed=retry == "failed",
+        work=work_place(workspaces),
     )
     with _display(as_json=as_json, name=sweep.name) as display:
         report = run_sweep(plan, options, observe=display.show)
@@ -136,9 +147,11 @@ def dashboard(
 
 
 def _command(path: Path, overrides: list[str], store: str | None) -> str:
-    """What runs this sweep again from the same folder."""
+    """What runs this sweep again from the same folder; of a job, what submits it again."""
     from bitsweep.store.database import shown
 
+    if given := os.environ.get(COMMAND_VARIABLE):
+        return given
     words = ["bitsweep", "run", str(path)]
     for override in overrides:
         words += ["--set", override]

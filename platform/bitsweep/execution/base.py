@@ -1,20 +1,27 @@
 """The seam between who decides (the agenda) and who runs (an executor)."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from bitsweep.execution.remote import Remote
 from bitsweep.measurement import Evaluation
 from bitsweep.trial import OUTCOMES, Outcome, Trial, parse_trial, status_of, trial_document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """Where trials keep state (`workspaces`) and where kept checkpoints lie by digest."""
+    """Where trials keep state (`workspaces`), kept checkpoints by digest, and the trials' logs.
+
+    `remote` is a URL that holds the same three folders: then these are this machine's copies.
+    """
 
     workspaces: Path
     artifacts: Path
+    logs: Path
+    remote: str | None = None
 
     def workspace(self, trial_id: str) -> Path:
         """The folder of one trial."""
@@ -23,6 +30,45 @@ class Folders:
     def checkpoint(self, sha256: str) -> Path:
         """The file of a kept checkpoint."""
         return self.artifacts / f"{sha256}.pt"
+
+    def log(self, trial_id: str) -> Path:
+        """The log of one trial."""
+        return self.logs / f"{trial_id}.jsonl"
+
+    def bring_checkpoint(self, sha256: str) -> bool:
+        """Make a kept checkpoint readable here; False if it is gone, or not seen from here."""
+        path = self.checkpoint(sha256)
+        if path.is_file():
+            return True
+        return self.remote is not None and Remote(self.remote).get(checkpoint_name(sha256), path)
+
+    def clear_workspace(self, trial_id: str) -> None:
+        """Delete a trial's workspace here and at the URL."""
+        shutil.rmtree(self.workspace(trial_id), ignore_errors=True)
+        if self.remote is not None:
+            Remote(self.remote).remove(workspace_name(trial_id))
+
+    def log_text(self, trial_id: str) -> str | None:
+        """What the log of a trial says; None if there is none, or it is not seen from here."""
+        if self.remote is not None:
+            return Remote(self.remote).read(log_name(trial_id))
+        path = self.log(trial_id)
+        return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def workspace_name(trial_id: str) -> str:
+    """A workspace's name below the URL."""
+    return f"workspaces/{trial_id}"
+
+
+def checkpoint_name(sha256: str) -> str:
+    """A kept checkpoint's name below the URL."""
+    return f"artifacts/checkpoints/{sha256}.pt"
+
+
+def log_name(trial_id: str) -> str:
+    """A log's name below the URL."""
+    return f"logs/{trial_id}.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +120,8 @@ def job_document(job: Job) -> dict[str, Any]:
         "trial": trial_document(job.trial),
         "workspaces": str(job.folders.workspaces),
         "artifacts": str(job.folders.artifacts),
+        "logs": str(job.folders.logs),
+        "remote": job.folders.remote,
         "start_checkpoint": job.start_checkpoint,
         "keeps_checkpoint": job.keeps_checkpoint,
         "limit_seconds": job.limit_seconds,
@@ -85,7 +133,10 @@ def parse_job(document: Mapping[str, Any]) -> Job:
     return Job(
         trial=parse_trial(document["trial"]),
         folders=Folders(
-            workspaces=Path(document["workspaces"]), artifacts=Path(document["artifacts"])
+            workspaces=Path(document["workspaces"]),
+            artifacts=Path(document["artifacts"]),
+            logs=Path(document["logs"]),
+            remote=document["remote"],
         ),
         start_checkpoint=document["start_checkpoint"],
         keeps_checkpoint=document["keeps_checkpoint"],

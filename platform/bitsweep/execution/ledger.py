@@ -144,7 +144,7 @@ class Ledger:
         if entry.stage != "start" and not entry.is_taken_from:
             return True
         kept = outcome.checkpoint
-        return kept is not None and self._folders.checkpoint(kept).is_file()
+        return kept is not None and self._folders.bring_checkpoint(kept)
 
     def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
         """Let the scheduler know what a known trial showed at each epoch."""

@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 # Read once, when ray.tune is imported.
@@ -23,23 +24,37 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
+from bitsweep.execution.placement import check_fits
+from bitsweep.execution.shipping import stage
 from bitsweep.execution.worker import JobRun, step_document
 from bitsweep.measurement import parse_evaluation
 from bitsweep.sweep import Resources
 from bitsweep.trial import Failed
 
+# Ray sets it for the driver of a submitted job.
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+
 
 class RayTuneExecutor:
     """Runs jobs as Tune trials; joins the cluster at `address`, or starts one on this machine."""
 
-    def __init__(self, *, resources: Resources, retries: int, address: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        resources: Resources,
+        retries: int,
+        trainer: str,
+        address: str | None = None,
+    ) -> None:
         self._resources = resources
         self._retries = retries
+        self._trainer = trainer
         self._address = address
         self._is_ours = False
 
@@ -50,12 +65,13 @@ class RayTuneExecutor:
 
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done; raise what the agenda raised."""
-        self._is_ours = connect(self._address) or self._is_ours
+        self._is_ours = connect(self._address, trainer=self._trainer) or self._is_ours
+        check_fits([self._bundle()], nodes_alive())
         errors: list[BaseException] = []
         with tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
             _quiet_tune()
             tuner = tune.Tuner(
-                tune.with_resources(_JobTrainable, self._bundle()),
+                tune.with_resources(_JobTrainable, tune.PlacementGroupFactory([self._bundle()])),
                 tune_config=tune.TuneConfig(
                     search_alg=_JobSource(agenda, errors),
                     scheduler=_Recording(agenda, errors),
@@ -82,31 +98,42 @@ class RayTuneExecutor:
                 raise errors[0]
 
     def _bundle(self) -> dict[str, float]:
-        bundle: dict[str, float] = {"cpu": self._resources.cpus_per_worker}
+        bundle: dict[str, float] = {"CPU": self._resources.cpus_per_worker}
         if self._resources.gpus_per_worker:
-            bundle["gpu"] = self._resources.gpus_per_worker
+            bundle["GPU"] = self._resources.gpus_per_worker
         return bundle
 
 
-def connect(address: str | None) -> bool:
+def connect(address: str | None, *, trainer: str = "") -> bool:
     """Join a cluster or start a local one; False if this process is connected already.
 
-    A bare ray.init() would join any cluster it finds on the machine, so that "local" is said.
-    Raises InputError when none answers.
+    A bare ray.init() would join any cluster it finds on the machine, so that "local" is said. A
+    cluster gets our code with the connection; a submitted job brought it. Raises InputError when
+    none answers.
     """
     if ray.is_initialized():
         return False
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
-    options: dict[str, Any] = {"include_dashboard": False} if wanted == "local" else {}
     before = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(address=wanted, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"no Ray cluster answers at {wanted!r}: {reason}") from error
+    with tempfile.TemporaryDirectory(prefix="bitsweep-ship-") as folder:
+        options: dict[str, Any] = {}
+        if wanted == "local":
+            options = {"include_dashboard": False}
+        elif JOB_VARIABLE not in os.environ:
+            options = {"runtime_env": {"py_modules": stage(Path(folder), trainer=trainer)}}
+        try:
+            ray.init(address=wanted, log_to_driver=False, logging_level=logging.ERROR, **options)
+        except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise InputError(f"no Ray cluster answers at {wanted!r}: {reason}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # ray.init takes it, to leave without a word
     return True
+
+
+def nodes_alive() -> list[dict[str, float]]:
+    """The resources of each node of the cluster, whoever uses them at this moment."""
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
 
 
 def disconnect() -> None:

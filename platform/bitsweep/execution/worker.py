@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Iterator
@@ -19,7 +20,15 @@ from types import FrameType
 from typing import Any
 
 from bitsweep import errors
-from bitsweep.execution.base import Job, outcome_document
+from bitsweep.execution.base import (
+    Job,
+    checkpoint_name,
+    log_name,
+    outcome_document,
+    workspace_name,
+)
+from bitsweep.execution.remote import Remote, Synchronised
+from bitsweep.execution.trial_log import TrialLog
 from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
 from bitsweep.trainer import Trainer, Workspace, load_trainer
 from bitsweep.trial import Diverged, Failed, Finished, Outcome
@@ -41,11 +50,22 @@ class JobRun:
         self._seconds = 0.0
         self._trainer = trainer
         self._evaluations: Iterator[Evaluation] | None = None
+        self._log = TrialLog(job.folders.log(job.trial.id))
+        self._remote = None if job.folders.remote is None else Remote(job.folders.remote)
+        self._copies: Synchronised | None = None
+        self._is_over = False
 
     def _open(self) -> Iterator[Evaluation]:
         """Read the outbox at the first step: an actor that never steps must leave no trace."""
+        if self._remote is not None:
+            name = workspace_name(self._job.trial.id)
+            shutil.rmtree(self._folder, ignore_errors=True)  # may be older than the copy there
+            self._copies = Synchronised(self._remote, name, self._folder)
+            self._copies.pull()
+            self._remote.get(log_name(self._job.trial.id), self._log.path)
         self._folder.mkdir(parents=True, exist_ok=True)
         sent = _read_outbox(self._outbox)
+        self._log.started(epochs_known=len(sent))
         self._known_epochs = {evaluation.epoch for evaluation in sent}
         self._seconds = max((evaluation.seconds for evaluation in sent), default=0.0)
         return iter(sent)
@@ -53,10 +73,32 @@ class JobRun:
     def step(self) -> Evaluation | Outcome:
         """The next evaluation, or how the trial ended. Raises nothing of the trainer's."""
         if self._resend is None:
-            self._resend = self._open()
+            try:
+                self._resend = self._open()
+            except OSError as error:
+                where = socket.gethostname()
+                return Failed(reason=f"no workspace on {where}: {_one_line(error)}")
         again = next(self._resend, None)
         if again is not None:
             return again
+        with self._log.listening():
+            step = self._try_next()
+        if isinstance(step, Evaluation):
+            self._log.evaluated(step)
+        else:
+            self._is_over = True
+            self._log.ended(step)
+        self._push()
+        return step
+
+    def _push(self) -> None:
+        """Send what changed before the step is sent: what was acknowledged is never lost."""
+        if self._copies is not None and self._remote is not None:
+            self._copies.push()
+            if self._log.path.is_file():
+                self._remote.put(self._log.path, log_name(self._job.trial.id))
+
+    def _try_next(self) -> Evaluation | Outcome:
         try:
             return self._next()
         except errors.Diverged as error:
@@ -65,7 +107,7 @@ class JobRun:
             limit = self._job.limit_seconds or 0.0
             return Failed(reason=f"timeout: over {limit / 60:g} minutes")
         except Exception as error:  # whatever a trainer raises becomes an outcome, not a crash
-            (self._folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            self._log.write("raised", traceback=traceback.format_exc())
             return Failed(reason=_one_line(error))
 
     def _next(self) -> Evaluation | Outcome:
@@ -92,8 +134,12 @@ class JobRun:
         start = None
         if job.start_checkpoint is not None:
             start = job.folders.checkpoint(job.start_checkpoint)
-            if not start.is_file():
-                raise FileNotFoundError(f"the checkpoint it starts from is gone: {start.name}")
+            if not job.folders.bring_checkpoint(job.start_checkpoint):
+                host = socket.gethostname()
+                raise FileNotFoundError(
+                    f"the checkpoint it starts from is gone, or not seen on {host}: "
+                    f"{start}; give --workspaces a folder that every node sees, or a URL"
+                )
         trainer = self._trainer or load_trainer(job.trial.trainer)
         return iter(trainer(job.trial, Workspace(folder=self._folder, start_checkpoint=start)))
 
@@ -113,6 +159,8 @@ class JobRun:
             partial = target.with_suffix(f".{os.getpid()}.part")
             shutil.copyfile(final, partial)
             partial.replace(target)
+            if self._remote is not None:
+                self._remote.put(target, checkpoint_name(kept))
         outcome = Finished(epoch=max(self._known_epochs, default=0), checkpoint=kept)
         fields = {"epoch": outcome.epoch, "checkpoint": outcome.checkpoint}
         _write_synced(marker, json.dumps(fields), mode="w")
@@ -123,6 +171,8 @@ class JobRun:
         closing = getattr(self._evaluations, "close", None)
         self._evaluations = None
         if closing is not None:
+            if not self._is_over:
+                self._log.write("closed")
             closing()
 
 
