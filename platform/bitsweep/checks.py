@@ -444,6 +444,14 @@ def _check_comparisons(sweep: Sweep, declarations: Declarations) -> None:
 
 
 def _check_resources(sweep: Sweep, declarations: Declarations) -> None:
+    gpus = sweep.resources.gpus_per_worker
+    if gpus > 1 and not gpus.is_integer():
+        message = f"expected a fraction up to 1 or a whole number, got {gpus:g}"
+        raise Problem(("resources", "gpus_per_worker"), message)
+    for name in sweep.resources.custom_per_worker:
+        if name.upper() in {"CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY"}:
+            message = "this one has a key of its own: cpus_, gpus_ or memory_gib_per_worker"
+            raise Problem(("resources", "custom_per_worker", name), message)
     if sweep.resources.workers_per_trial > 1:
         message = "trials over several workers cannot be run by this version; expected 1"
         raise Problem(("resources", "workers_per_trial"), message)

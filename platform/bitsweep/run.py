@@ -33,7 +33,7 @@ class RunOptions:
     """Where results go and who runs the trials. `mlflow` None: no mirror.
 
     work: the folder of workspaces, checkpoints and logs, one that every node sees; None: beside
-    the store.
+    the store. waits_for_nodes: the cluster can grow to what the sweep wants.
     """
 
     store: str
@@ -42,6 +42,7 @@ class RunOptions:
     address: str | None = None
     retries_failed: bool = False
     work: str | None = None
+    waits_for_nodes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +185,7 @@ def _executor(plan: Plan, options: RunOptions) -> Executor:
         retries=plan.sweep.budget.retries,
         trainer=plan.sweep.task.trainer,
         address=options.address,
+        waits_for_nodes=options.waits_for_nodes,
     )
 
 

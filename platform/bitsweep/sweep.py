@@ -1,5 +1,6 @@
 """A sweep: one question, asked of several arms. Plain records; `specfile` reads them from TOML."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,6 +16,7 @@ Stage = Literal["start", "search", "confirm"]
 Precision = Literal["fp32", "bf16"]
 CostMetric = Literal["size_bits", "bitops"]
 COST_METRICS: tuple[str, ...] = get_args(CostMetric)
+Placement = Literal["pack", "spread", "strict_pack", "strict_spread"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,11 +187,18 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a trial occupies."""
+    """What a trial occupies.
+
+    custom_per_worker: amounts of resources that a cluster's nodes declare by name. placement: how
+    the workers of one trial lie on nodes; the strict forms insist.
+    """
 
     cpus_per_worker: int = 1
     gpus_per_worker: float = 0.0
+    memory_gib_per_worker: float | None = None
+    custom_per_worker: Mapping[str, float] = field(default_factory=dict)
     workers_per_trial: int = 1
+    placement: Placement = "pack"
     max_concurrent: int | None = None
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bitsweep.measurement import Goal
-from bitsweep.sweep import CostMetric, Sampler
+from bitsweep.sweep import CostMetric, Placement, Sampler
 from bitsweep.taking import Form, Take
 from bitsweep.toml_lines import KeyPath
 
@@ -134,7 +134,10 @@ class ComparisonTable(Table):
 class ResourcesTable(Table):
     cpus_per_worker: Count = 1
     gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    memory_gib_per_worker: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    custom_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     workers_per_trial: Count = 1
+    placement: Placement = "pack"
     max_concurrent: Count | None = None
 
 

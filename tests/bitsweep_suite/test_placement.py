@@ -3,7 +3,8 @@
 import pytest
 
 from bitsweep.errors import InputError
-from bitsweep.execution.placement import check_fits
+from bitsweep.execution.placement import bundles_of, check_fits
+from bitsweep.sweep import Resources
 
 NODES = [{"CPU": 2.0, "GPU": 1.0, "memory": 8e9}, {"CPU": 4.0, "memory": 4e9, "big_disk": 1.0}]
 ONE = {"CPU": 1.0}
@@ -43,3 +44,17 @@ def test_what_never_fits_is_said(
         check_fits(bundles, NODES, strategy=strategy)
 
     assert says in str(raised.value)
+
+
+def test_a_bundle_says_what_a_worker_takes_in_the_names_of_ray() -> None:
+    resources = Resources(
+        cpus_per_worker=2,
+        gpus_per_worker=0.5,
+        memory_gib_per_worker=1.5,
+        custom_per_worker={"big_disk": 1.0},
+        workers_per_trial=2,
+    )
+    bundle = {"CPU": 2, "GPU": 0.5, "memory": 1_610_612_736, "big_disk": 1.0}
+
+    assert bundles_of(resources) == [bundle, bundle]
+    assert bundles_of(Resources()) == [{"CPU": 1}]

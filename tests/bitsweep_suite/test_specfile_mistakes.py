@@ -627,6 +627,27 @@ MISTAKES: dict[str, tuple[str, str, str, str, str]] = {
         "resources.cpus_per_worker",
         "greater than or equal to 1",
     ),
+    "one GPU and a half": (
+        "cpus_per_worker = 1",
+        "gpus_per_worker = 1.5",
+        "gpus_per",
+        "resources.gpus_per_worker",
+        "a fraction up to 1 or a whole number",
+    ),
+    "a resource that has a key of its own": (
+        "cpus_per_worker = 1",
+        "custom_per_worker = { GPU = 1.0 }",
+        "custom_per",
+        "resources.custom_per_worker.GPU",
+        "a key of its own",
+    ),
+    "an unknown placement": (
+        "cpus_per_worker = 1",
+        'placement = "anywhere"',
+        "placement",
+        "resources.placement",
+        "expected 'pack'",
+    ),
     "several workers": (
         "cpus_per_worker = 1",
         "workers_per_trial = 2",

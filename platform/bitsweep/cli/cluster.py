@@ -13,6 +13,7 @@ from bitsweep.cli.places import (
     STORE_VARIABLE,
     JsonOption,
     MlflowOption,
+    NodesOption,
     StoreOption,
     WorkOption,
     store_address,
@@ -56,6 +57,7 @@ def submit(
             "--persistent", help="The store is a file in a folder that outlives the job."
         ),
     ] = False,
+    wait_for_nodes: NodesOption = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file."),
@@ -78,6 +80,7 @@ def submit(
     sweep = read_sweep(path, load_declarations(), overrides=overrides or [])
     arguments = [word for one in overrides or [] for word in ("--set", one)]
     arguments += ["--retry", retry] if retry else []
+    arguments += ["--wait-for-nodes"] if wait_for_nodes else []
     _warn_of_passwords(place, mirror)
     from bitsweep.execution.cluster import Cluster, Submission
 

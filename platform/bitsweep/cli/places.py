@@ -28,6 +28,13 @@ WorkOption = Annotated[
         show_default=False,
     ),
 ]
+NodesOption = Annotated[
+    bool,
+    typer.Option(
+        "--wait-for-nodes",
+        help="The cluster can grow: ask its autoscaler for what the sweep wants, and wait.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

@@ -15,6 +15,7 @@ from bitsweep.cli.places import (
     COMMAND_VARIABLE,
     JsonOption,
     MlflowOption,
+    NodesOption,
     StoreOption,
     WorkOption,
     mlflow_uri,
@@ -46,6 +47,7 @@ def run(
     address: Annotated[
         str | None, typer.Option(help="Ray cluster to join; default: one on this machine.")
     ] = None,
+    wait_for_nodes: NodesOption = False,
     executor: Annotated[
         Literal["ray", "local"], typer.Option(help="Who runs the trials.")
     ] = "ray",
@@ -93,6 +95,7 @@ def run(
         address=address,
         retries_failed=retry == "failed",
         work=work_place(workspaces),
+        waits_for_nodes=wait_for_nodes,
     )
     with _display(as_json=as_json, name=sweep.name) as display:
         report = run_sweep(plan, options, observe=display.show)

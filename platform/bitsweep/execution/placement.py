@@ -3,9 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 from bitsweep.errors import InputError
+from bitsweep.sweep import Resources
 
 Bundle = Mapping[str, float]
+BYTES_PER_GIB = 2**30
 _UNITS = {"CPU": "CPU cores", "GPU": "GPUs", "memory": "bytes of memory"}
+
+
+def bundles_of(resources: Resources) -> list[dict[str, float]]:
+    """What each worker of a trial takes, in Ray's names; memory in bytes."""
+    bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        bundle["GPU"] = resources.gpus_per_worker
+    if resources.memory_gib_per_worker is not None:
+        bundle["memory"] = int(resources.memory_gib_per_worker * BYTES_PER_GIB)
+    bundle |= dict(resources.custom_per_worker)
+    return [dict(bundle) for _ in range(resources.workers_per_trial)]
 
 
 def check_fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle], *, strategy: str = "") -> None:

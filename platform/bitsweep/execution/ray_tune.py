@@ -24,13 +24,14 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
-from bitsweep.execution.placement import check_fits
+from bitsweep.execution.placement import bundles_of, check_fits
 from bitsweep.execution.shipping import stage
 from bitsweep.execution.worker import JobRun, step_document
 from bitsweep.measurement import parse_evaluation
@@ -51,7 +52,10 @@ class RayTuneExecutor:
         retries: int,
         trainer: str,
         address: str | None = None,
+        waits_for_nodes: bool = False,
     ) -> None:
+        """waits_for_nodes: the cluster can grow; its autoscaler is told what the sweep wants."""
+        self._waits_for_nodes = waits_for_nodes
         self._resources = resources
         self._retries = retries
         self._trainer = trainer
@@ -66,12 +70,19 @@ class RayTuneExecutor:
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done; raise what the agenda raised."""
         self._is_ours = connect(self._address, trainer=self._trainer) or self._is_ours
-        check_fits([self._bundle()], nodes_alive())
+        bundles = bundles_of(self._resources)
+        strategy = self._resources.placement.upper()
+        if self._waits_for_nodes:
+            request_resources(bundles=bundles * (self._resources.max_concurrent or 1))
+        else:
+            check_fits(bundles, nodes_alive(), strategy=strategy)
         errors: list[BaseException] = []
         with tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
             _quiet_tune()
             tuner = tune.Tuner(
-                tune.with_resources(_JobTrainable, tune.PlacementGroupFactory([self._bundle()])),
+                tune.with_resources(
+                    _JobTrainable, tune.PlacementGroupFactory(bundles, strategy=strategy)
+                ),
                 tune_config=tune.TuneConfig(
                     search_alg=_JobSource(agenda, errors),
                     scheduler=_Recording(agenda, errors),
@@ -96,12 +107,6 @@ class RayTuneExecutor:
                     raise
             if errors:
                 raise errors[0]
-
-    def _bundle(self) -> dict[str, float]:
-        bundle: dict[str, float] = {"CPU": self._resources.cpus_per_worker}
-        if self._resources.gpus_per_worker:
-            bundle["GPU"] = self._resources.gpus_per_worker
-        return bundle
 
 
 def connect(address: str | None, *, trainer: str = "") -> bool:
