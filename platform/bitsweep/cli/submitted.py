@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from bitsweep.cli.places import COMMAND_VARIABLE, WORK_VARIABLE
+from bitsweep.cli.places import COMMAND_VARIABLE, STORE_VARIABLE, WORK_VARIABLE
 
 SUBMITTED_VARIABLE = "BITSWEEP_SUBMITTED"
 
@@ -23,12 +23,17 @@ def main(verb: str) -> None:
     if verb == "run":
         _enter(home / "jobs" / document["job"], document)
         os.environ[COMMAND_VARIABLE] = document["command"]
-        os.environ.setdefault(WORK_VARIABLE, str(home / "work"))
+        if _is_server(os.environ.get(STORE_VARIABLE, "")):  # a file has its folder beside it
+            os.environ.setdefault(WORK_VARIABLE, str(home / "work"))
         arguments = ["run", f"{document['sweep']}.toml", *document["arguments"]]
     sys.argv = ["bitsweep", *arguments]
     from bitsweep.cli import main as command_line
 
     command_line()
+
+
+def _is_server(store: str) -> bool:
+    return "://" in store and not store.startswith("sqlite")
 
 
 def _enter(folder: Path, document: dict[str, Any]) -> None:
