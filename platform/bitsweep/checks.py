@@ -147,9 +147,12 @@ def _check_recipe(sweep: Sweep, declarations: Declarations) -> None:
         raise Problem(("task", "label_smoothing"), message)
     names = [arm.method for arm in sweep.arms] + ([task.start.method] if task.start else [])
     for name in names:
-        if refused := declarations.method(name).refused(task.precision, recipe):
+        workers = sweep.resources.workers_per_trial
+        refused = declarations.method(name).refused(task.precision, recipe, workers=workers)
+        if refused is not None:
             option, why = refused
-            raise Problem(("task", option), why)
+            table = "resources" if option == "workers_per_trial" else "task"
+            raise Problem((table, option), why)
 
 
 def _check_methods(sweep: Sweep, declarations: Declarations) -> None:
@@ -452,9 +455,15 @@ def _check_resources(sweep: Sweep, declarations: Declarations) -> None:
         if name.upper() in {"CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY"}:
             message = "this one has a key of its own: cpus_, gpus_ or memory_gib_per_worker"
             raise Problem(("resources", "custom_per_worker", name), message)
-    if sweep.resources.workers_per_trial > 1:
-        message = "trials over several workers cannot be run by this version; expected 1"
+    workers, batch = sweep.resources.workers_per_trial, sweep.task.batch_size
+    if batch % workers:
+        message = f"a batch of {batch} (task.batch_size) cannot be shared equally by {workers}"
         raise Problem(("resources", "workers_per_trial"), message)
+    plan = Plan(sweep=sweep, declarations=declarations)
+    for arm in sweep.arms:
+        if workers > 1 and plan.has_learned_bits(arm):
+            message = f"arm {arm.name!r} has learned bits: it cannot be trained over {workers}"
+            raise Problem(("resources", "workers_per_trial"), message)
 
 
 _CHECKS = (

@@ -175,7 +175,8 @@ class Plan:
         learns_bits: bool = False,
         allocation: str | None = None,
     ) -> Trial:
-        task = self.sweep.task
+        task, resources = self.sweep.task, self.sweep.resources
+        world_size = resources.workers_per_trial if epochs else 1
         data = self.declarations.data_set(task.data)
         model = self.declarations.model(task.model)
         return Trial(
@@ -200,7 +201,9 @@ class Plan:
             },
             splits=splits,
             start=start,
-            threads=self.sweep.resources.cpus_per_worker,
+            threads=resources.cpus_per_worker,
+            world_size=world_size,
+            sync_batch_norm=resources.sync_batch_norm and world_size > 1,
             # What trains nothing runs in fp32 whatever the recipe: it stays the same trial.
             precision=task.precision if method.trains else "fp32",
             recipe=canonical_recipe(task.recipe, task.batch_size) if method.trains else PLAIN,

@@ -7,6 +7,7 @@ from typing import Any
 
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.team import ProcessTeam
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
 from bitsweep.run import folders_of
@@ -34,7 +35,12 @@ def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
             ),
             start_checkpoint=_start_checkpoint(reader, trial),
         )
-        counted, outcome = _counts(JobRun(job))
+        team = ProcessTeam() if trial.world_size > 1 else None
+        run = JobRun(job, followers=team)
+        try:
+            counted, outcome = _counts(run)
+        finally:
+            run.close()
         standing = _standing(reader, trial)
         is_identical = counted == standing and isinstance(outcome, Finished)
         if is_identical:

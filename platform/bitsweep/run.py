@@ -177,7 +177,7 @@ def _check_writable(folders: Folders) -> None:
 
 def _executor(plan: Plan, options: RunOptions) -> Executor:
     if options.executor == "local":
-        return LocalExecutor()
+        return LocalExecutor(retries=plan.sweep.budget.retries)
     from bitsweep.execution.ray_tune import RayTuneExecutor
 
     return RayTuneExecutor(

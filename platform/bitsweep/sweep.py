@@ -190,7 +190,8 @@ class Resources:
     """What a trial occupies.
 
     custom_per_worker: amounts of resources that a cluster's nodes declare by name. placement: how
-    the workers of one trial lie on nodes; the strict forms insist.
+    the workers of one trial lie on nodes; the strict forms insist. sync_batch_norm: batch norms
+    of a trial over several workers see the whole batch.
     """
 
     cpus_per_worker: int = 1
@@ -199,6 +200,7 @@ class Resources:
     custom_per_worker: Mapping[str, float] = field(default_factory=dict)
     workers_per_trial: int = 1
     placement: Placement = "pack"
+    sync_batch_norm: bool = False
     max_concurrent: int | None = None
 
 

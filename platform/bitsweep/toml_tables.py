@@ -138,6 +138,7 @@ class ResourcesTable(Table):
     custom_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     workers_per_trial: Count = 1
     placement: Placement = "pack"
+    sync_batch_norm: bool = False
     max_concurrent: Count | None = None
 
 

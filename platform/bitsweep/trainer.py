@@ -29,6 +29,22 @@ DataKind = Literal["images", "series", "vectors"]
 Learning = Literal["classification", "regression"]
 
 
+_UNPROVED_TOGETHER = frozenset({"ema_decay", "micro_batch_size", "precision"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """A worker's place among the workers of one trial; they meet at "host:port".
+
+    Each gets the same trial and trains on its share of each batch. Rank 0 measures, keeps state
+    and yields what counts; the others yield an evaluation without measurements at the same times.
+    """
+
+    rank: int
+    size: int
+    meeting: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workspace:
     """Where one trial keeps its state between processes.
@@ -36,11 +52,13 @@ class Workspace:
     `folder` exists and is the trial's own: a trainer saves its resumable state there, after the
     yield of an evaluation has returned, and finds it again when it is restarted.
     `start_checkpoint` is the file of the trial it starts from. A trainer leaves its final network
-    at `final_checkpoint` before its last evaluation is yielded.
+    at `final_checkpoint` before its last evaluation is yielded. `team` is there for a trial over
+    several workers; the folder of rank 1 and up is scratch.
     """
 
     folder: Path
     start_checkpoint: Path | None = None
+    team: Team | None = None
 
     @property
     def state_path(self) -> Path:
@@ -92,7 +110,8 @@ class MethodDeclaration:
     settle(parameters, all_bits, layers, batch): replaces what is left open ("auto") by what the
     task decides, before `canonical`; batch counts the images computed at once.
     needs_start_when: parameters at whose values it needs a trained network too.
-    refuses: options of a recipe that would mean nothing to it, each with the reason.
+    refuses: options of a recipe that would mean nothing to it, and workers_per_trial above 1 if it
+    cannot be trained so; each with the reason.
     learned_from(parameters): the bits that its learning of bits starts from; None: they are given.
     bit_prices: parameters that accuracy alone would set to what costs most bits.
     takes_allocations: it can run given bits per layer (`Trial.allocation`).
@@ -125,13 +144,22 @@ class MethodDeclaration:
     takes_allocations: bool = False
     refuses: Mapping[str, str] = field(default_factory=dict)
 
-    def refused(self, precision: str, recipe: Recipe) -> tuple[str, str] | None:
+    def refused(
+        self, precision: str, recipe: Recipe, *, workers: int = 1
+    ) -> tuple[str, str] | None:
         """The first option that this method refuses, and why in a sentence; None if there is none.
 
-        What trains nothing has no recipe, and refuses nothing.
+        What trains nothing has no recipe, and refuses nothing. Over several workers whatever was
+        not proved to give the numbers of one is refused.
         """
         asked = recipe_document(recipe) | ({} if precision == "fp32" else {"precision": precision})
-        for name, reason in self.refuses.items():
+        reasons = dict(self.refuses)
+        if workers > 1:
+            alone = set(asked) & _UNPROVED_TOGETHER
+            asked["workers_per_trial"] = workers
+            if alone:
+                reasons["workers_per_trial"] = f"with {min(alone)} it is not proved to be right"
+        for name, reason in reasons.items():
             if self.trains and name in asked:
                 return name, f"{self.name} cannot be trained with {name} = {asked[name]}: {reason}"
         return None

@@ -72,6 +72,7 @@ class Trial:
     recipe: Recipe = PLAIN
     learns_bits: bool = False
     allocation: str | None = None
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         if self.has_learned_bits and len(self.bits) != 1:
@@ -125,6 +126,8 @@ def trial_document(trial: Trial) -> dict[str, Any]:
     del document["recipe"]
     if changed := recipe_document(trial.recipe):
         document["recipe"] = changed
+    if not trial.sync_batch_norm:
+        del document["sync_batch_norm"]  # as in the identities from before there was a choice
     return document
 
 

@@ -424,4 +424,15 @@ def test_a_worker_that_dies_takes_nothing_from_those_that_wait_for_it(runner: Ru
     runner.run(toy_sweep(kept, hetero))
 
     assert statuses(runner) == {"finished": 4}
+
+
+def test_a_trial_over_two_workers_is_one_trial(runner: Runner) -> None:
+    sweep = toy_sweep(FIXED, task=toy_task(bits=(tied(2),)), confirm=Confirm(seeds=(0, 1)))
+    options = RunOptions(
+        store=str(runner.folder / "store.db"), mlflow=None, executor=runner.executor
+    )
+    shared = replace(sweep, resources=Resources(workers_per_trial=2, max_concurrent=1))
+    report = run_sweep(toy_plan(shared), options, observe=lambda progress: None)
+
+    assert (report.trials_run, report.trials_failed) == (2, 0)
     assert_recorded_once(runner)

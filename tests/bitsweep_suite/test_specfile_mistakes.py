@@ -648,12 +648,12 @@ MISTAKES: dict[str, tuple[str, str, str, str, str]] = {
         "resources.placement",
         "expected 'pack'",
     ),
-    "several workers": (
+    "a batch that the workers cannot share": (
         "cpus_per_worker = 1",
-        "workers_per_trial = 2",
+        "workers_per_trial = 3",
         "workers_per",
         "resources.workers_per_trial",
-        "cannot be run by this version",
+        "cannot be shared equally by 3",
     ),
     "infinite minutes": (
         "trial_minutes = 10",
@@ -704,6 +704,33 @@ def test_a_mistake_names_file_line_key_and_what_was_expected(name: str, tmp_path
     assert message.startswith(start), f"expected {start}, got {message}"
     assert expected in message.removeprefix(start)
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("batch_size = 64", "batch_size = 64\nema_decay = 0.9", "with ema_decay it is not"),
+        (
+            "batch_size = 64",
+            'batch_size = 64\nprecision = "bf16"',
+            "with precision it is not proved",
+        ),
+        (
+            LSQ_SPACE,
+            'method = "cpq_dropbits"\nparameters = { task = "hetero", sharing = "bitwise" }',
+            "has learned bits",
+        ),
+        ('method = "lsq"', 'method = "alq"', "alq cannot be trained with workers_per_trial = 2"),
+    ],
+)
+def test_what_is_not_proved_over_several_workers_is_refused(
+    old: str, new: str, expected: str, tmp_path: Path
+) -> None:
+    text = WHOLE.replace("cpus_per_worker = 1", "workers_per_trial = 2").replace(old, new)
+    message = message_of(text, tmp_path)
+
+    assert ": resources.workers_per_trial: " in message, message
+    assert expected in message and "\n" not in message
 
 
 def test_a_missing_objective_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from tests.trainers_suite.trials import plain_network, trial_of, workspace_in
 
 from bitsweep.errors import InputError
+from bitsweep.recipe import Recipe
 from bitsweep.trainer import Trainer, load_trainer
 from bitsweep.trial import parse_trial
 from bitsweep_trainers.image import start_network, train
@@ -73,7 +74,13 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"precision": "fp16"}, "precision must be one of"),
-        ({"world_size": 2}, "world_size 1, got 2"),
+        ({"world_size": 2, "precision": "bf16"}, "with precision it is not proved"),
+        ({"world_size": 2, "recipe": Recipe(ema_decay=0.9)}, "with ema_decay it is not proved"),
+        (
+            {"world_size": 2, "recipe": Recipe(micro_batch_size=1)},
+            "with micro_batch_size it is not",
+        ),
+        ({"world_size": 2, "allocation": "w3a3"}, "over several workers with bits that were"),
         ({"data_sha256": "0" * 64}, "another version of the data set"),
         ({"start": "0" * 64}, "no checkpoint came"),
     ],

@@ -6,6 +6,7 @@ Puts together data, model, method and start; the loop itself stands in `loop`.
 import os
 from collections.abc import Generator
 from dataclasses import replace
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from time import perf_counter
@@ -32,6 +33,8 @@ from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
 from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.pretrained import load_weights
+from bitsweep_trainers.parallel import joined
+from bitsweep_trainers.sync_norm import synchronise
 
 CALIBRATION_IMAGES = 1024
 PRECISIONS = ("fp32", "bf16")
@@ -56,10 +59,15 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     first_images = data.train_images[:CALIBRATION_IMAGES]
     method.calibrate(network, trial, normalise(first_images, data.mean, data.std))
     augmentation = augmentation_of(trial)
-    training = loop.prepare(network, method, trial=trial, data=data, augmentation=augmentation)
+    prepare = partial(loop.prepare, trial=trial, data=data, augmentation=augmentation)
     if trial.epochs:
-        yield from loop.run(training, workspace)
-    elif not workspace.state_path.exists():
+        with joined(workspace, device) as group:
+            if trial.sync_batch_norm:
+                synchronise(network, group.size)
+            yield from loop.run(prepare(network, method, group=group), workspace)
+        return
+    training = prepare(network, method)
+    if not workspace.state_path.exists():
         yield evaluate_once(training, workspace, seconds=perf_counter() - began)
         loop.save_state(training, workspace.state_path, epoch=0, seconds=0.0)
 
@@ -73,8 +81,6 @@ def augmentation_of(trial: Trial) -> Augmentation:
 
 def check(trial: Trial) -> None:
     """Raise InputError for what is asked for and would not be honoured."""
-    if trial.world_size != 1:
-        raise InputError(f"the image trainer runs with world_size 1, got {trial.world_size}")
     if trial.precision not in PRECISIONS:
         raise InputError(f"precision must be one of {PRECISIONS}, got {trial.precision!r}")
     declared = DECLARED_METHODS[trial.method]
@@ -82,8 +88,13 @@ def check(trial: Trial) -> None:
         trial.recipe.micro_batches(trial.batch_size)
     except ValueError as error:
         raise InputError(str(error)) from error
-    if refused := declared.refused(trial.precision, trial.recipe):
+    if refused := declared.refused(trial.precision, trial.recipe, workers=trial.world_size):
         raise InputError(refused[1])
+    if trial.world_size > 1 and trial.has_learned_bits:
+        raise InputError(
+            f"method {trial.method} cannot be trained over several workers with bits "
+            "that were learned"
+        )
     if declared.needs_start and trial.start is None and trial.weights_path is None:
         raise InputError(f"method {trial.method} needs a start: a trained network to begin from")
     if trial.epochs and not declared.trains:

@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.optim import SGD, Adam, Optimizer
 
 from bitsweep.errors import Diverged
-from bitsweep.measurement import Evaluation
+from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial, trial_document
 from bitsweep_trainers.averaging import Average
@@ -30,6 +30,7 @@ from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.divergence import first_not_finite
 from bitsweep_trainers.evaluate import measure_all
 from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.parallel import SOLO, Group
 from bitsweep_trainers.precision import train_in_bf16
 from bitsweep_trainers.random_streams import stream as stream
 
@@ -55,6 +56,7 @@ class Training:
     order: torch.Generator
     noise: torch.Generator
     average: Average | None = None
+    group: Group = SOLO
 
     @property
     def steps_per_epoch(self) -> int:
@@ -69,6 +71,7 @@ def prepare(
     trial: Trial,
     data: Arrays,
     augmentation: Augmentation,
+    group: Group = SOLO,
 ) -> Training:
     """The training of a converted and calibrated network, before its first step."""
     groups = method.parameter_groups(network, trial)
@@ -86,6 +89,7 @@ def prepare(
         order=stream(trial.seed, "order"),
         noise=stream(trial.seed, "method"),
         average=None if decay is None else Average(network, decay),
+        group=group,
     )
 
 
@@ -96,33 +100,26 @@ def run(training: Training, workspace: Workspace) -> Generator[Evaluation, None,
     learns then; the final checkpoint before the last yield. Raises Diverged when a loss is not
     finite.
     """
-    trial, network = training.trial, training.network
+    trial, group = training.trial, training.group
+    group.share_file(workspace.state_path)
     done = restore(training, workspace.state_path)
     seconds = done.seconds
     for epoch in range(done.measured + 1, trial.epochs + 1):
-        is_last = epoch == trial.epochs
         if epoch > done.trained:
             began = perf_counter()
             train_epoch(training, epoch)
             seconds += perf_counter() - began
-        with training.average.applied(network) if training.average else nullcontext():
-            if is_last:
-                save = partial(
-                    save_state, training, workspace.state_path, epoch=epoch, seconds=seconds
-                )
-                training.method.after(
-                    network, trial, training.data, partial(save, is_measured=False)
-                )
-            measurements = measure_all(network, trial, training.data, is_last=is_last, epoch=epoch)
-            if is_last:
-                save_checkpoint(network, trial, workspace.final_checkpoint)
+        measurements: tuple[Measurement, ...] = ()
+        if group.is_leader:
+            measurements = measure(training, workspace, epoch=epoch, seconds=seconds)
         yield Evaluation(
             epoch=epoch,
             seconds=seconds,
             examples=epoch * training.steps_per_epoch * trial.batch_size,
             measurements=measurements,
         )
-        save_state(training, workspace.state_path, epoch=epoch, seconds=seconds)
+        if group.is_leader:
+            save_state(training, workspace.state_path, epoch=epoch, seconds=seconds)
 
 
 def train_epoch(training: Training, epoch: int) -> None:
@@ -136,6 +133,7 @@ def train_epoch(training: Training, epoch: int) -> None:
         images, labels = data.train_images[batch], data.train_labels[batch]
         images = augment(images, training.augmentation, training.order)
         images = normalise(images, data.mean, data.std)
+        images, labels = training.group.share_of(images, labels)
         step = (epoch - 1) * training.steps_per_epoch + index
         factor = schedule(step, num_steps, warmup_steps=warmup_steps)
         set_learning_rates(training.optimizers, factor)
@@ -143,6 +141,7 @@ def train_epoch(training: Training, epoch: int) -> None:
             optimizer.zero_grad(set_to_none=True)
         drawn = training.noise.get_state()
         loss = gradients(training, images, labels)
+        loss = training.group.mean_gradients(training.groups, loss)
         if not isfinite(loss):
             training.noise.set_state(drawn)  # the same step again, watched
             where = first_not_finite(network, partial(gradients, training, images, labels))
@@ -152,6 +151,25 @@ def train_epoch(training: Training, epoch: int) -> None:
             optimizer.step()
         if training.average is not None:
             training.average.update(network)
+    training.group.settle(network)
+
+
+def measure(
+    training: Training, workspace: Workspace, *, epoch: int, seconds: float
+) -> tuple[Measurement, ...]:
+    """What the network, or its average, gives after an epoch; after the last one it is kept."""
+    trial, network, data = training.trial, training.network, training.data
+    is_last = epoch == trial.epochs
+    with training.average.applied(network) if training.average else nullcontext():
+        if is_last:
+            save = partial(
+                save_state, training, workspace.state_path, epoch=epoch, seconds=seconds
+            )
+            training.method.after(network, trial, data, partial(save, is_measured=False))
+        measurements = measure_all(network, trial, data, is_last=is_last, epoch=epoch)
+        if is_last:
+            save_checkpoint(network, trial, workspace.final_checkpoint)
+    return measurements
 
 
 def gradients(training: Training, images: Tensor, labels: Tensor) -> float:

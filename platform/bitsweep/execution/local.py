@@ -3,9 +3,11 @@
 from time import sleep
 
 from bitsweep.execution.base import Agenda, Job
+from bitsweep.execution.team import ProcessTeam, WorkerLost
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Trainer
+from bitsweep.trial import Failed
 
 WAIT_SECONDS = 0.5
 
@@ -13,8 +15,9 @@ WAIT_SECONDS = 0.5
 class LocalExecutor:
     """Runs jobs one by one; `trainer` replaces the one that a trial names (tests)."""
 
-    def __init__(self, *, trainer: Trainer | None = None) -> None:
+    def __init__(self, *, trainer: Trainer | None = None, retries: int = 2) -> None:
         self._trainer = trainer
+        self._retries = retries
 
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done."""
@@ -29,7 +32,19 @@ class LocalExecutor:
         """Nothing to give back."""
 
     def _run(self, job: Job, agenda: Agenda) -> None:
-        run = JobRun(job, trainer=self._trainer)
+        """A trial over several workers begins again when one of them dies."""
+        for _ in range(self._retries + 1):
+            try:
+                self._live(job, agenda)
+                return
+            except WorkerLost:
+                continue
+        reason = f"a worker process of it died {self._retries + 1} times"
+        agenda.ended(job.trial.id, Failed(reason=reason))
+
+    def _live(self, job: Job, agenda: Agenda) -> None:
+        followers = ProcessTeam(trainer=self._trainer) if job.trial.world_size > 1 else None
+        run = JobRun(job, trainer=self._trainer, followers=followers)
         try:
             while True:
                 step = run.step()

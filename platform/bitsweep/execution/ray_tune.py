@@ -32,6 +32,7 @@ from ray.tune.search import Searcher
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
 from bitsweep.execution.placement import bundles_of, check_fits
+from bitsweep.execution.ray_team import RayTeam
 from bitsweep.execution.shipping import stage
 from bitsweep.execution.worker import JobRun, step_document
 from bitsweep.measurement import parse_evaluation
@@ -84,7 +85,7 @@ class RayTuneExecutor:
                     _JobTrainable, tune.PlacementGroupFactory(bundles, strategy=strategy)
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=_JobSource(agenda, errors),
+                    search_alg=_JobSource(agenda, errors, bundle=bundles[0]),
                     scheduler=_Recording(agenda, errors),
                     num_samples=-1,
                     max_concurrent_trials=self._resources.max_concurrent,
@@ -154,8 +155,13 @@ def _quiet_tune() -> None:
 class _JobTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
     """One job after the other in one actor."""
 
+    _team: RayTeam | None = None
+
     def setup(self, config: dict[str, Any]) -> None:
-        self._run = JobRun(parse_job(json.loads(config["job"])))
+        job = parse_job(json.loads(config["job"]))
+        if job.trial.world_size > 1 and self._team is None:
+            self._team = RayTeam(config["bundle"])
+        self._run = JobRun(job, followers=self._team)
 
     def step(self) -> dict[str, Any]:
         document = step_document(self._run.step())
@@ -180,8 +186,11 @@ class _NotPickled:
 class _JobSource(_NotPickled, Searcher):  # type: ignore[misc]  # Ray has no types here
     """Hands the agenda's jobs to Tune."""
 
-    def __init__(self, agenda: Agenda, errors: list[BaseException]) -> None:
+    def __init__(
+        self, agenda: Agenda, errors: list[BaseException], *, bundle: dict[str, float]
+    ) -> None:
         super().__init__()
+        self._bundle = bundle
         self._agenda = agenda
         self._errors = errors
 
@@ -191,7 +200,8 @@ class _JobSource(_NotPickled, Searcher):  # type: ignore[misc]  # Ray has no typ
         try:
             job = self._agenda.next_job()
             if job is not None:
-                return {"trial_id": job.trial.id, "job": json.dumps(job_document(job))}
+                document = json.dumps(job_document(job))
+                return {"trial_id": job.trial.id, "job": document, "bundle": self._bundle}
             return str(Searcher.FINISHED) if self._agenda.is_done() else None
         except BaseException as error:
             self._errors.append(error)

@@ -28,9 +28,10 @@ from bitsweep.execution.base import (
     workspace_name,
 )
 from bitsweep.execution.remote import Remote, Synchronised
+from bitsweep.execution.team import Followers, WorkerLost
 from bitsweep.execution.trial_log import TrialLog
 from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
-from bitsweep.trainer import Trainer, Workspace, load_trainer
+from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
 from bitsweep.trial import Diverged, Failed, Finished, Outcome
 
 
@@ -41,7 +42,10 @@ class _OutOfTime(BaseException):
 class JobRun:
     """One job in progress: `step` until it returns an outcome; `close` stops it at any time."""
 
-    def __init__(self, job: Job, *, trainer: Trainer | None = None) -> None:
+    def __init__(
+        self, job: Job, *, trainer: Trainer | None = None, followers: Followers | None = None
+    ) -> None:
+        self._followers = followers
         self._job = job
         self._folder = job.folders.workspace(job.trial.id)
         self._outbox = self._folder / "outbox.jsonl"
@@ -71,7 +75,10 @@ class JobRun:
         return iter(sent)
 
     def step(self) -> Evaluation | Outcome:
-        """The next evaluation, or how the trial ended. Raises nothing of the trainer's."""
+        """The next evaluation, or how the trial ended. Raises nothing of the trainer's.
+
+        WorkerLost where another worker of the trial died: then it begins again elsewhere.
+        """
         if self._resend is None:
             try:
                 self._resend = self._open()
@@ -106,9 +113,22 @@ class JobRun:
         except _OutOfTime:
             limit = self._job.limit_seconds or 0.0
             return Failed(reason=f"timeout: over {limit / 60:g} minutes")
+        except WorkerLost:
+            raise
         except Exception as error:  # whatever a trainer raises becomes an outcome, not a crash
+            error = self._cause(error)
             self._log.write("raised", traceback=traceback.format_exc())
             return Failed(reason=_one_line(error))
+
+    def _cause(self, error: Exception) -> Exception:
+        """What a follower says outweighs what rank 0 saw of it; WorkerLost if one died."""
+        if self._evaluations is None or self._followers is None:
+            return error
+        try:
+            self._followers.join()
+        except RuntimeError as told:
+            return told
+        return error
 
     def _next(self) -> Evaluation | Outcome:
         finished = self._folder / "finished.json"
@@ -119,7 +139,7 @@ class JobRun:
         while True:
             begin = monotonic()
             with _alarm(self._seconds_left()):
-                evaluation = next(self._evaluations, None)
+                evaluation = self._advance(self._evaluations)
             self._seconds += monotonic() - begin
             if evaluation is None:
                 return self._finish(finished)
@@ -127,6 +147,15 @@ class JobRun:
                 break
         self._known_epochs.add(evaluation.epoch)
         _append(self._outbox, evaluation)
+        return evaluation
+
+    def _advance(self, evaluations: Iterator[Evaluation]) -> Evaluation | None:
+        """One step of every worker."""
+        if self._followers is None or self._job.trial.world_size == 1:
+            return next(evaluations, None)
+        self._followers.step()
+        evaluation = next(evaluations, None)
+        self._followers.join()
         return evaluation
 
     def _start(self) -> Iterator[Evaluation]:
@@ -141,7 +170,17 @@ class JobRun:
                     f"{start}; give --workspaces a folder that every node sees, or a URL"
                 )
         trainer = self._trainer or load_trainer(job.trial.trainer)
-        return iter(trainer(job.trial, Workspace(folder=self._folder, start_checkpoint=start)))
+        workspace = Workspace(folder=self._folder, start_checkpoint=start, team=self._team())
+        return iter(trainer(job.trial, workspace))
+
+    def _team(self) -> Team | None:
+        """Bring the other workers of the trial together."""
+        size = self._job.trial.world_size
+        if size == 1:
+            return None
+        if self._followers is None:
+            raise ValueError(f"the trial runs over {size} workers, and there is one")
+        return Team(rank=0, size=size, meeting=self._followers.begin(self._job))
 
     def _seconds_left(self) -> float | None:
         if self._job.limit_seconds is None:
@@ -174,6 +213,8 @@ class JobRun:
             if not self._is_over:
                 self._log.write("closed")
             closing()
+        if self._followers is not None:
+            self._followers.close()
 
 
 def step_document(step: Evaluation | Outcome) -> dict[str, Any]:

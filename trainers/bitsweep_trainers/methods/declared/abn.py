@@ -325,6 +325,7 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    refuses={"workers_per_trial": "its policy is learned by one process"},
     canonical=_canonical,
     check=_check,
     summary=(

@@ -100,6 +100,7 @@ DECLARATION = MethodDeclaration(
     layer_kinds=pact.DECLARATION.layer_kinds,
     takes_signed_inputs=False,
     refuses={
+        "workers_per_trial": "widths would follow the loss of one worker's share",
         "ema_decay": "a mean of widths over steps would be rounded to bits that it never ran at",
         "micro_batch_size": "each part of a batch would move the widths, and the next part's bits",
     },

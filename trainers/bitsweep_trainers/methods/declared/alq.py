@@ -106,7 +106,8 @@ DECLARATION = MethodDeclaration(
     ),
     layer_bits=_layer_bits,
     refuses={
-        "ema_decay": "its weights are sums of bases at every step, and an average of sums is none"
+        "workers_per_trial": "bases are fitted and removed outside of gradients",
+        "ema_decay": "its weights are sums of bases at every step, and an average of sums is none",
     },
     summary=(
         "A channel's weights are sums of signed bases, its bits the number of them.",

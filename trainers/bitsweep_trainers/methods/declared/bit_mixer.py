@@ -215,6 +215,7 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    refuses={"workers_per_trial": "its search on held-out images runs in one process"},
     canonical=_canonical,
     check=_check,
     needs_start_when={"teacher": "fp32"},
