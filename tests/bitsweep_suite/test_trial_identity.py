@@ -45,6 +45,7 @@ CHANGES: dict[str, Any] = {
     "start": "2" * 64,
     "precision": "bf16",
     "world_size": 2,
+    "sync_batch_norm": True,
     "threads": 2,
     "backend": "compiled",
     "weights_sha256": "3" * 64,
