@@ -726,7 +726,8 @@ def test_a_mistake_names_file_line_key_and_what_was_expected(name: str, tmp_path
 def test_what_is_not_proved_over_several_workers_is_refused(
     old: str, new: str, expected: str, tmp_path: Path
 ) -> None:
-    text = WHOLE.replace("cpus_per_worker = 1", "workers_per_trial = 2").replace(old, new)
+    text = WHOLE[: WHOLE.index("[[comparisons]]")] + WHOLE[WHOLE.index("[resources]") :]
+    text = text.replace("cpus_per_worker = 1", "workers_per_trial = 2").replace(old, new)
     message = message_of(text, tmp_path)
 
     assert ": resources.workers_per_trial: " in message, message
