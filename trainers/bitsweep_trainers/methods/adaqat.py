@@ -5,7 +5,7 @@ N_w and N_a are real numbers of the whole body; it runs at their ceilings.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil
+from math import ceil, isfinite
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +120,8 @@ def _backward(
     The bits are constants for the other parameters, whose gradients are those of PACT.
     """
     loss = cross_entropy_backward(network, trial, images, labels, generator)
+    if not isfinite(loss.item()):
+        return loss  # the loop ends the trial; widths that followed such a loss would be none
     widths, bits = widths_of(network), widths_of(network).bits
     lower = {
         widths.weight: Bits(weight=bits.weight - 1, activation=bits.activation),
@@ -134,6 +136,8 @@ def _backward(
         if bool(width.is_fixed):
             continue
         difference = loss.item() - loss_at(network, at, images, labels)
+        if not isfinite(difference):
+            continue
         width.step(
             difference,
             float(trial.parameters["lambda"]) * others[width],
