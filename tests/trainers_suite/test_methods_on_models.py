@@ -35,8 +35,10 @@ CASES = {
     "channel-autoencoder": ("vectors", (16,), 16),
 }
 TRAIN, EVALUATED = 8, 6
-# Layers of every kind stand in the others; ALQ takes minutes to start on millions of weights.
+# Layers of every kind stand in the others.
 LARGE = ("resnet18-small", "vgg7")
+# ALQ's start on millions of weights was never seen to end; its card says so.
+UNPROVED = {("alq", model) for model in (*LARGE, "mobilenet-v2")}
 
 
 def declared_data(model: str) -> DataDeclaration:
@@ -128,12 +130,11 @@ def _cases() -> list[Any]:  # pytest's parameter sets
         pytest.param(
             method,
             model,
-            marks=[pytest.mark.real]
-            if model in LARGE or (method, model) == ("alq", "mobilenet-v2")
-            else [],
+            marks=[pytest.mark.real] if model in LARGE else [],
         )
         for method in METHOD_NAMES
         for model in CASES
+        if (method, model) not in UNPROVED
     ]
 
 
