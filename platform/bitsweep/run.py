@@ -121,7 +121,8 @@ def _run(
     executor = _executor(plan, options)
     with ends_cleanly(), watch(options.store, sweep_id=sweep_id, owner=owner) as stop:
         try:
-            agenda = Stoppable(conductor, stop)
+            # Nothing more comes: the mirror catches up while the executor cleans up.
+            agenda = Stoppable(conductor, stop, done_hook=mirror.finish)
             if not conductor.is_done():
                 executor.run(agenda)
             is_interrupted = not conductor.is_done()
@@ -130,8 +131,10 @@ def _run(
             conductor.interrupt()
         finally:
             writer.release(owner)
-            mirror.finish()
-            executor.close()
+            try:
+                mirror.wait()
+            finally:
+                executor.close()
     engine.dispose()
     return _report(plan, conductor, is_interrupted=is_interrupted)
 

@@ -6,7 +6,7 @@ A *stop* lets running trials end and starts none; a *cancel* interrupts them, as
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic, time
 from types import FrameType
@@ -24,11 +24,21 @@ LOOK_SECONDS = 2.0
 
 
 class Stoppable:
-    """An agenda that starts nothing more once it was told to stop, and is done when all ended."""
+    """An agenda that starts nothing more once it was told to stop, and is done when all ended.
 
-    def __init__(self, agenda: Agenda, stop: threading.Event) -> None:
+    done_hook: called when the last trial has ended, before the executor cleans up.
+    """
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        stop: threading.Event,
+        *,
+        done_hook: Callable[[], None] = lambda: None,
+    ) -> None:
         self._agenda = agenda
         self._stop = stop
+        self._done_hook = done_hook
         self._running: set[str] = set()
 
     def next_job(self) -> Job | None:
@@ -49,12 +59,18 @@ class Stoppable:
         goes_on = self._agenda.evaluated(trial_id, evaluation)
         if not goes_on:
             self._running.discard(trial_id)
+            self._tell_if_done()
         return goes_on
 
     def ended(self, trial_id: str, outcome: Outcome, /) -> None:
         """As the agenda."""
         self._running.discard(trial_id)
         self._agenda.ended(trial_id, outcome)
+        self._tell_if_done()
+
+    def _tell_if_done(self) -> None:
+        if self.is_done():
+            self._done_hook()
 
 
 @contextmanager

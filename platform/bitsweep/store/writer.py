@@ -6,6 +6,7 @@ under a key that stands are kept aside as a conflict and raise `Conflict`.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
@@ -362,10 +363,16 @@ class Writer:
 
 def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
     """Insert unless a unique key stands already; tell whether a row was added."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**row).on_conflict_do_nothing()
-    added = statement.returning(*table.primary_key.columns)
-    return connection.execute(added).first() is not None
+    statement = _insert_unless_known(table, connection.dialect.name)
+    return connection.execute(statement, dict(row)).first() is not None
+
+
+@cache
+def _insert_unless_known(table: Table, dialect_name: str) -> Any:  # an insert that returns keys
+    """The statement, made once: a run executes it ten times a trial."""
+    dialect = postgresql if dialect_name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    return statement.returning(*table.primary_key.columns)
 
 
 def insert_measured(

@@ -21,7 +21,7 @@ from bitsweep.tracking.mlflow_mirror import MlflowMirror
 PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 # Training goes first where both want a core.
-NICENESS = 5
+NICENESS = 10
 
 
 def main(store: str, uri: str, sweep: str) -> int:

@@ -16,6 +16,7 @@ class MirrorProcess:
         self._command.append(sweep)
         self._is_wanted = mlflow_uri is not None
         self._process: subprocess.Popen[str] | None = None
+        self._is_over = False
         self.lag: str | None = None
 
     def __enter__(self) -> "MirrorProcess":
@@ -33,7 +34,7 @@ class MirrorProcess:
         return self
 
     def finish(self) -> None:
-        """Tell it that nothing more comes; it catches up while the run cleans up."""
+        """Tell it that nothing more comes: it catches up and ends."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -43,8 +44,13 @@ class MirrorProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is None:
+        self.wait()
+
+    def wait(self) -> None:
+        """Until MLflow holds everything, or `lag` says what it does not; again: nothing."""
+        if self._process is None or self._is_over:
             return
+        self._is_over = True
         self.finish()
         try:
             code = self._process.wait(timeout=CATCH_UP_SECONDS)
