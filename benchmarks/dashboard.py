@@ -40,6 +40,10 @@ LIMITS = {
     "live_update_milliseconds": 10.0,
     "memory_growth_megabytes": 20.0,
 }
+_REFRESH = (
+    '..pages.children...page.children...{"piece":["ALL"]}.children'
+    "...title.data...shown.data...clock.children.."
+)
 _WARM_LOADS = 100
 _WAIT_MILLISECONDS = 60_000
 
@@ -169,8 +173,8 @@ def memory_growth(address: str, process: int, loads: int) -> float:
 def load_page(address: str, path: str) -> None:
     """What a browser asks for on a visit: the page, its layout, its content."""
     connection = HTTPConnection(address.removeprefix("http://"), timeout=60)
-    outputs = [("pages", "children"), ("page", "children"), ("title", "data"), ("shown", "data")]
-    outputs.append(("clock", "children"))
+    around = [("title", "data"), ("shown", "data"), ("clock", "children")]
+    pages = [{"id": name, "property": "children"} for name in ("pages", "page")]
     for method, target, body in (
         ("GET", path, None),
         ("GET", "/_dash-layout", None),
@@ -180,8 +184,12 @@ def load_page(address: str, path: str) -> None:
             "/_dash-update-component",
             json.dumps(
                 {
-                    "output": f"..{'...'.join('.'.join(one) for one in outputs)}..",
-                    "outputs": [{"id": name, "property": part} for name, part in outputs],
+                    "output": _REFRESH,
+                    "outputs": [
+                        *pages,
+                        [],
+                        *({"id": name, "property": part} for name, part in around),
+                    ],
                     "inputs": [
                         {"id": "address", "property": "pathname", "value": path},
                         {"id": "address", "property": "search", "value": ""},

@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from dash import Dash, Input, Output, State, ctx, dcc, html, no_update, set_props
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from bitsweep.store.database import DEFAULT_STORE
 from bitsweep_dashboards.access import guard, send_headers
@@ -25,6 +25,7 @@ from bitsweep_dashboards.prefix import path_prefix, under
 from bitsweep_dashboards.reading import Library, shown_address
 
 BAD_INPUT = 2
+PIECES = 2  # place of the pieces among the outputs
 REFRESH_MILLISECONDS = 3000
 STORE_VARIABLE = "BITSWEEP_STORE"
 TOKEN_VARIABLE = "BITSWEEP_DASHBOARD_TOKEN"
@@ -37,7 +38,6 @@ _INDEX = """<!DOCTYPE html>
 {%app_entry%}<footer>{%config%}{%scripts%}{%renderer%}</footer></body>
 </html>"""
 _SET_TITLE = "function (title) { document.title = title || 'bitsweep'; return title; }"
-_NOTHING = (no_update,) * 4
 
 
 def create_app(
@@ -141,6 +141,8 @@ def _keep_fresh(
     @app.callback(  # type: ignore[untyped-decorator]  # Dash is untyped
         Output("pages", "children"),
         Output("page", "children"),
+        # Outputs, not `set_props`: the browser drops them with an answer that was overtaken.
+        Output(piece_id(ALL), "children"),
         Output("title", "data"),
         Output("shown", "data"),
         Output("clock", "children"),
@@ -155,13 +157,16 @@ def _keep_fresh(
         place = parse_place(path, search, prefix=prefix)
         now = f"as of {clock():%H:%M:%S} UTC"
         before = shown if isinstance(shown, dict) else {}
+        numbers = [one["id"]["piece"] for one in ctx.outputs_list[PIECES]]
+        standing = [no_update] * len(numbers)
+        nothing = (no_update, no_update, standing, no_update, no_update, now)
         is_same_place = before.get("place") == place.href
-        # A question is asked once, not with each tick.
-        if is_same_place and place.page == "sql" and ctx.triggered_id == "tick":
-            return (*_NOTHING, now)
+        # A question is asked once, neither with each tick nor as its answer's pieces appear.
+        if is_same_place and place.page == "sql" and ctx.triggered_id != "address":
+            return nothing
         pulse = library.pulse()
         if is_same_place and pulse and before.get("pulse") == pulse:
-            return (*_NOTHING, now)
+            return nothing
         view = library.view(place)
         digest = sha256(repr((place.href, view)).encode()).hexdigest()
         whole = not any(one.is_pending for one in getattr(view, "sweeps", ()))
@@ -171,17 +176,18 @@ def _keep_fresh(
             "digest": digest,
         }
         if digest == before.get("digest"):
-            return no_update, no_update, no_update, before | state, now
+            return no_update, no_update, standing, no_update, before | state, now
         drawn, digests = in_pieces(page(view, place, mlflow=mlflow, ray=ray))
         kind = [type(view).__name__, place.page, place.name]
         state |= {"kind": kind, "pieces": digests}
-        standing = before.get("pieces", [])
-        if before.get("kind") != kind or len(standing) != len(digests):
-            return _menu(place.page, prefix), drawn, title(view), state, now
-        for number, (old, new) in enumerate(zip(standing, digests, strict=True)):
-            if old != new:
-                set_props(piece_id(number), {"children": drawn.children[number].children})
-        return no_update, no_update, title(view), state, now
+        old = before.get("pieces", [])
+        if before.get("kind") != kind or not len(old) == len(digests) == len(standing):
+            return _menu(place.page, prefix), drawn, standing, title(view), state, now
+        pieces = [
+            drawn.children[number].children if old[number] != digests[number] else no_update
+            for number in numbers
+        ]
+        return no_update, no_update, pieces, title(view), state, now
 
     app.clientside_callback(_SET_TITLE, Output("title-set", "data"), Input("title", "data"))
 

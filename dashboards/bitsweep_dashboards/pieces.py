@@ -23,9 +23,9 @@ def in_pieces(drawn: Any) -> tuple[Any, list[str]]:
     return (html.Article(wrapped) if is_article else html.Div(wrapped)), digests
 
 
-def piece_id(place: int) -> str:
-    """The id of a piece by its place on the page."""
-    return f"piece-{place}"
+def piece_id(place: Any) -> dict[str, Any]:
+    """The id of a piece by its place on the page; `dash.ALL`: of all of them."""
+    return {"piece": place}
 
 
 def _digest(component: Any) -> str:

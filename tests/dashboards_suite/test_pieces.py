@@ -6,23 +6,32 @@ from typing import Any
 import pytest
 
 from bitsweep_dashboards.app import create_app
+from bitsweep_dashboards.pieces import piece_id
 
-OUTPUTS = [
-    ("pages", "children"),
-    ("page", "children"),
-    ("title", "data"),
-    ("shown", "data"),
-    ("clock", "children"),
+AROUND = [
+    {"id": "title", "property": "data"},
+    {"id": "shown", "property": "data"},
+    {"id": "clock", "property": "children"},
 ]
 
 
 def refreshed(client: Any, path: str, search: str, shown: Any, by: str) -> dict[str, Any]:
     """What the server answers a browser that shows this and asks because of that."""
+    pieces = [
+        {"id": piece_id(number), "property": "children"}
+        for number in range(len(shown["pieces"]) if shown else 0)
+    ]
+    names = [one["output"] for one in client.get("/_dash-dependencies").json]
     answer = client.post(
         "/_dash-update-component",
         json={
-            "output": f"..{'...'.join('.'.join(one) for one in OUTPUTS)}..",
-            "outputs": [{"id": name, "property": part} for name, part in OUTPUTS],
+            "output": next(name for name in names if "page.children" in name),
+            "outputs": [
+                {"id": "pages", "property": "children"},
+                {"id": "page", "property": "children"},
+                pieces,
+                *AROUND,
+            ],
             "inputs": [
                 {"id": "address", "property": "pathname", "value": path},
                 {"id": "address", "property": "search", "value": search},
@@ -32,7 +41,7 @@ def refreshed(client: Any, path: str, search: str, shown: Any, by: str) -> dict[
             "changedPropIds": [by],
         },
     )
-    found: dict[str, Any] = json.loads(answer.text)
+    found: dict[str, Any] = answer.json["response"]
     return found
 
 
@@ -40,20 +49,22 @@ def refreshed(client: Any, path: str, search: str, shown: Any, by: str) -> dict[
 def test_a_picker_of_tables_redraws_no_figure(toy_store: str, search: str) -> None:
     client = create_app(toy_store).server.test_client()
     first = refreshed(client, "/sweep/toy", "", None, "address.search")
-    shown = first["response"]["shown"]["data"]
+    shown = first["shown"]["data"]
     second = refreshed(client, "/sweep/toy", search, shown, "address.search")
 
-    assert "page" in first["response"]
-    assert "page" not in second["response"]
-    assert second["sideUpdate"]
-    assert '"Graph"' in json.dumps(first["response"])
-    assert '"Graph"' not in json.dumps(second["sideUpdate"])
+    redrawn = {name for name in second if "piece" in name}
+
+    assert "page" in first
+    assert "page" not in second
+    assert 0 < len(redrawn) < len(shown["pieces"])
+    assert '"Graph"' in json.dumps(first)
+    assert '"Graph"' not in json.dumps(second)
 
 
 def test_a_tick_without_news_sends_the_clock_alone(toy_store: str) -> None:
     client = create_app(toy_store).server.test_client()
     first = refreshed(client, "/sweep/toy", "", None, "address.search")
-    shown = first["response"]["shown"]["data"]
+    shown = first["shown"]["data"]
     second = refreshed(client, "/sweep/toy", "", shown, "tick.n_intervals")
 
-    assert set(second["response"]) == {"clock"}
+    assert set(second) == {"clock"}
