@@ -126,15 +126,14 @@ def _run(
             if not conductor.is_done():
                 executor.run(agenda)
             is_interrupted = not conductor.is_done()
+            if not is_interrupted:
+                mirror.wait()  # an interrupted run frees its workers first
         except KeyboardInterrupt:
-            is_interrupted = True
-            conductor.interrupt()
+            is_interrupted = conductor.interrupt() > 0 or not conductor.is_done()
         finally:
             writer.release(owner)
-            try:
-                mirror.wait()
-            finally:
-                executor.close()
+            mirror.finish()
+            executor.close()
     engine.dispose()
     return _report(plan, conductor, is_interrupted=is_interrupted)
 

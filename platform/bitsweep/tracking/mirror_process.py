@@ -50,7 +50,6 @@ class MirrorProcess:
         """Until MLflow holds everything, or `lag` says what it does not; again: nothing."""
         if self._process is None or self._is_over:
             return
-        self._is_over = True
         self.finish()
         try:
             code = self._process.wait(timeout=CATCH_UP_SECONDS)
@@ -61,3 +60,4 @@ class MirrorProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self.lag = f"did not catch up within {CATCH_UP_SECONDS:g} s"
+        self._is_over = True
