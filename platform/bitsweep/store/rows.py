@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from bitsweep.cost import Convention, Layer, LayerBits, bitops, mean_bits, size_bits
@@ -69,11 +70,17 @@ def measurement_row(
         "total": one.total,
         "loss_sum": sums.pop("loss", None),
         "metric_sums": sums,
-        "mean_weight_bits": mean_bits(layers, one.layer_bits),
     }
+    return row | _costs(tuple(layers), one.layer_bits)
+
+
+@lru_cache(maxsize=4096)
+def _costs(layers: tuple[Layer, ...], layer_bits: tuple[LayerBits, ...]) -> dict[str, float]:
+    """The cost columns: the same at every epoch of every trial of a model at these bits."""
+    row = {"mean_weight_bits": mean_bits(layers, layer_bits)}
     for convention in Convention:
-        row[f"bitops_{convention}"] = bitops(layers, one.layer_bits, convention)
-        row[f"size_bits_{convention}"] = size_bits(layers, one.layer_bits, convention)
+        row[f"bitops_{convention}"] = bitops(layers, layer_bits, convention)
+        row[f"size_bits_{convention}"] = size_bits(layers, layer_bits, convention)
     return row
 
 

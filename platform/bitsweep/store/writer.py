@@ -9,7 +9,19 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Engine,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bitsweep.cost import Layer, LayerBits
@@ -262,10 +274,8 @@ class Writer:
             costs = [sample_cost_rows(one) for one in evaluation.measurements]
             if is_new:
                 insert_measured(connection, rows, costs)
-                mine = schema.trials.c.id == trial_id
-                later = func.coalesce(schema.trials.c.last_epoch, -1) < evaluation.epoch
-                newest = update(schema.trials).where(mine & later)
-                connection.execute(newest.values(last_epoch=evaluation.epoch))
+                newest = {"trial": trial_id, "newest": evaluation.epoch}
+                connection.execute(_newest_epoch(), newest)
                 return True
             standing = standing_facts(connection, trial_id, evaluation.epoch)
         arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
@@ -373,6 +383,16 @@ def _insert_unless_known(table: Table, dialect_name: str) -> Any:  # an insert t
     dialect = postgresql if dialect_name == "postgresql" else sqlite
     statement = dialect.insert(table).on_conflict_do_nothing()
     return statement.returning(*table.primary_key.columns)
+
+
+@cache
+def _newest_epoch() -> Update:
+    """The last epoch of a `trial` becomes `newest`, unless a later one was there before."""
+    table = schema.trials
+    newest: BindParameter[int] = bindparam("newest")
+    is_later = func.coalesce(table.c.last_epoch, -1) < newest
+    mine = table.c.id == bindparam("trial")
+    return update(table).where(mine & is_later).values(last_epoch=newest)
 
 
 def insert_measured(
