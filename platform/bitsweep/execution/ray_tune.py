@@ -8,10 +8,14 @@ import json
 import logging
 import os
 import signal
+import socket
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 # Read once, when ray.tune is imported.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -39,6 +43,7 @@ from bitsweep.measurement import parse_evaluation
 from bitsweep.sweep import Resources
 from bitsweep.trial import Failed
 
+PROBE_SECONDS = 10.0
 # Ray sets it for the driver of a submitted job.
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -73,12 +78,13 @@ class RayTuneExecutor:
         self._is_ours = connect(self._address, trainer=self._trainer) or self._is_ours
         bundles = bundles_of(self._resources)
         strategy = self._resources.placement.upper()
+        wanted: AbstractContextManager[None] = nullcontext()
         if self._waits_for_nodes:
-            request_resources(bundles=bundles * (self._resources.max_concurrent or 1))
+            wanted = _requested(bundles * (self._resources.max_concurrent or 1))
         else:
             check_fits(bundles, nodes_alive(), strategy=strategy)
         errors: list[BaseException] = []
-        with tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
+        with wanted, tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
             _quiet_tune()
             tuner = tune.Tuner(
                 tune.with_resources(
@@ -120,6 +126,7 @@ def connect(address: str | None, *, trainer: str = "") -> bool:
     if ray.is_initialized():
         return False
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
+    _check_answers(wanted)
     before = signal.getsignal(signal.SIGTERM)
     with tempfile.TemporaryDirectory(prefix="bitsweep-ship-") as folder:
         options: dict[str, Any] = {}
@@ -135,6 +142,29 @@ def connect(address: str | None, *, trainer: str = "") -> bool:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # ray.init takes it, to leave without a word
     return True
+
+
+@contextmanager
+def _requested(bundles: list[dict[str, float]]) -> Iterator[None]:
+    """Ask the autoscaler for these while the block runs: a request stands until it is replaced."""
+    request_resources(bundles=bundles)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
+
+
+def _check_answers(address: str) -> None:
+    """Say at once where nothing listens: Ray tries for two minutes. "auto", "local": Ray's own."""
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        if place.hostname is None or place.port is None:
+            return
+        socket.create_connection((place.hostname, place.port), timeout=PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r}: {error}; expected HOST:PORT of its head"
+        ) from error
 
 
 def nodes_alive() -> list[dict[str, float]]:
