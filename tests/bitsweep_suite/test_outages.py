@@ -1,6 +1,8 @@
 """The store goes away in mid-sweep: nothing acknowledged is lost, doubled or run again."""
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -25,7 +27,7 @@ from tests.postgres import NoPostgres, PostgresServer
 from tests.real_parts import missing
 
 from bitsweep.bits import tied
-from bitsweep.errors import InputError, StoreAway, StoreLost
+from bitsweep.errors import InputError, StoreAway, StoreError, StoreLost
 from bitsweep.execution.journal import Heading, Journal, Line, read_lines
 from bitsweep.execution.progress import Progress
 from bitsweep.execution.recorder import Recorder
@@ -33,7 +35,7 @@ from bitsweep.measurement import Evaluation
 from bitsweep.run import RunOptions, RunReport, catch_up_journals, folders_of, run_sweep
 from bitsweep.store.database import open_to_read, open_to_write, store_name
 from bitsweep.store.reader import Reader
-from bitsweep.store.writer import Writer
+from bitsweep.store.writer import Writer, utc_now
 from bitsweep.trial import Failed, Finished
 
 SWEEP = toy_sweep(FIXED, SEARCHED)
@@ -94,7 +96,7 @@ def later(seconds: float, act: Callable[[], object]) -> None:
     threading.Timer(seconds, act).start()
 
 
-def assert_whole(store: str, folder: Path) -> None:
+def assert_whole(store: str, folder: Path, *, work: str = "work") -> None:
     """Every trial finished with all its epochs, each once; nothing is left behind."""
     unfinished = (
         "SELECT t.id FROM trials t LEFT JOIN outcomes o ON o.trial_id = t.id "
@@ -108,7 +110,7 @@ def assert_whole(store: str, folder: Path) -> None:
     assert rows(store, "SELECT * FROM conflicts") == []
     assert rows(store, "SELECT * FROM claims") == []
     assert rows(store, "SELECT trial_id FROM attempts GROUP BY 1 HAVING COUNT(*) > 1") == []
-    assert list((folder / "work" / "journals").glob("*")) == []
+    assert list((folder / work / "journals").glob("*")) == []
 
 
 @pytest.mark.real
@@ -162,6 +164,63 @@ def test_a_journal_is_written_by_a_command_too(server: PostgresServer, tmp_path:
     report = run(server.url, tmp_path)
     assert report.trials_reused > 0
     assert_whole(server.url, tmp_path)
+
+
+SLOW = """
+[[arms]]
+name = "slow"
+method = "toy"
+parameters = { act = "slow" }
+
+[resources]
+max_concurrent = 2
+"""
+
+
+@pytest.mark.real
+def test_workers_of_a_cluster_go_on_while_postgresql_is_away(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    plugin.install(tmp_path)
+    fixed = plugin.SWEEP.partition("[[arms]]")[0] + SLOW + "[confirm]\nseeds = [0, 1]\n"
+    (tmp_path / "toy.toml").write_text(fixed + "[[objectives]]\n", encoding="utf-8")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from bitsweep.cli import main; main()", "run", "toy.toml"),
+            *("--store", server.url, "--mlflow", f"sqlite:///{tmp_path / 'mlflow.db'}"),
+        ],
+        cwd=tmp_path,
+        env=plugin.environment(tmp_path, PYTHONWARNINGS="ignore"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        slow = "SELECT COUNT(*) FROM evaluations e JOIN memberships m USING (trial_id) "
+        while process.poll() is None and not slow_has_begun(server.url, slow):
+            sleep(0.2)
+        server.stop()
+        away = utc_now()
+        sleep(4.0)
+        server.start()
+        back = utc_now()
+        said, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+
+    assert process.returncode == 0, said
+    assert "the store is back" in said and "MLflow lags" not in said
+    assert_whole(server.url, tmp_path / "results", work=".")
+    meanwhile = f"SELECT COUNT(*) FROM evaluations WHERE recorded_at > '{away}' "
+    assert rows(server.url, f"{meanwhile} AND recorded_at < '{back}'")[0][0] >= 2
+
+
+def slow_has_begun(store: str, sql: str) -> bool:
+    """An evaluation of the arm stands; no: the store is being made, or a start trains."""
+    try:
+        return bool(rows(store, f"{sql} WHERE m.stage = 'confirm'")[0][0])
+    except StoreError:
+        return False
 
 
 def locked(path: str, seconds: float) -> None:
