@@ -16,33 +16,62 @@ class NoPostgres(Exception):
     """There is neither a server nor a package of one; the message says what to do."""
 
 
+class PostgresServer:
+    """A server of our own that may be stopped and started again, on the same port and data.
+
+    password: asked of every user ("" trusts everybody).
+    """
+
+    def __init__(self, *, password: str = "") -> None:
+        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not binaries:
+            raise NoPostgres(f"no PostgreSQL: make system-packages, or set {POSTGRES_VARIABLE}")
+        self.folder = Path(tempfile.mkdtemp(prefix="bitsweep-postgres-"))
+        self.port = _free_port()
+        self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        prefix = _as_postgres(self.folder)
+        tools, data = binaries[-1].parent, str(self.folder / "data")
+        self._control = [*prefix, str(tools / "pg_ctl"), "-D", data, "-w"]
+        secret = self.folder / "password"
+        secret.write_text(f"{password or 'none'}\n", encoding="utf-8")
+        secret.chmod(0o644)
+        method = ["-A", "scram-sha-256" if password else "trust", f"--pwfile={secret}"]
+        initialise = [*prefix, str(tools / "initdb"), "-D", data, "-U", "postgres", *method]
+        try:
+            subprocess.run(initialise, check=True, capture_output=True, cwd=self.folder)
+            self.start()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        start = [*self._control, "-o", options, "-l", str(self.folder / "log"), "start"]
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+
+    def stop(self) -> None:
+        """End it at once, as a crash does: connections break, what was committed is kept."""
+        stop = [*self._control, "-m", "immediate", "stop"]
+        subprocess.run(stop, capture_output=True, cwd=self.folder)
+
+    def close(self) -> None:
+        """End it and remove its data."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @contextmanager
 def running_server(given: str | None = None) -> Iterator[str]:
     """The URL of a server: the given one, that of the environment, or one of our own."""
     if known := given or os.environ.get(POSTGRES_VARIABLE):
         yield known
         return
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    if not binaries:
-        raise NoPostgres(f"no PostgreSQL: make system-packages, or set {POSTGRES_VARIABLE}")
-    folder = Path(tempfile.mkdtemp(prefix="bitsweep-postgres-"))
-    prefix = _as_postgres(folder)
-    tools, port = binaries[-1].parent, _free_port()
-    data = str(folder / "data")
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [*prefix, str(tools / "pg_ctl"), "-D", data, "-w"]
-    initialise = [str(tools / "initdb"), "-D", data, "-A", "trust", "-U", "postgres"]
-    log = str(folder / "log")
+    server = PostgresServer()
     try:
-        subprocess.run([*prefix, *initialise], check=True, capture_output=True, cwd=folder)
-        start = [*control, "-o", options, "-l", log, "start"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-        try:
-            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], capture_output=True, cwd=folder)
+        yield server.url
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        server.close()
 
 
 def _as_postgres(folder: Path) -> list[str]:

@@ -17,6 +17,14 @@ class StoreError(BitsweepError):
     """The result database cannot be opened, read or written."""
 
 
+class StoreAway(StoreError):
+    """The result database is out of reach, or cannot write, at this moment: it may come back."""
+
+
+class StoreLost(StoreError):
+    """It did not come back: the run ended early. What it could not write lies in a journal."""
+
+
 class Conflict(BitsweepError):
     """A measurement arrived again with other facts: two runs of one trial disagree."""
 

@@ -10,15 +10,17 @@ from typing import Literal
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Executor, Folders
 from bitsweep.execution.conductor import Conductor
+from bitsweep.execution.journal import Heading, Journal, heading_of, journals_in, replay
 from bitsweep.execution.local import LocalExecutor
 from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.remote import Remote, cache_folder, is_url
+from bitsweep.execution.spool import PATIENCE_SECONDS, told
 from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
 from bitsweep.plan import Plan
-from bitsweep.store.database import open_to_write, store_url
+from bitsweep.store.database import open_to_write, store_name, store_url
 from bitsweep.store.reader import Reader
 from bitsweep.store.writer import Writer
 from bitsweep.sweep import Arm
@@ -26,6 +28,8 @@ from bitsweep.tracking.mirror_process import MirrorProcess
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, digest
 
 ExecutorName = Literal["ray", "local"]
+# A file that another process holds longer than this is out of reach: the journal takes over.
+_BUSY_MILLISECONDS = 3_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +37,8 @@ class RunOptions:
     """Where results go and who runs the trials. `mlflow` None: no mirror.
 
     work: the folder of workspaces, checkpoints and logs, one that every node sees; None: beside
-    the store. waits_for_nodes: the cluster can grow to what the sweep wants.
+    the store. waits_for_nodes: the cluster can grow to what the sweep wants. patience_seconds:
+    how long a run that can do nothing else waits for a store that is out of reach.
     """
 
     store: str
@@ -43,6 +48,7 @@ class RunOptions:
     retries_failed: bool = False
     work: str | None = None
     waits_for_nodes: bool = False
+    patience_seconds: float = PATIENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +97,10 @@ def _run(
 ) -> RunReport:
     folders = folders_of(options.store, options.work)
     _check_writable(folders)
-    engine = open_to_write(options.store)
+    engine = open_to_write(options.store, busy_milliseconds=_BUSY_MILLISECONDS)
     writer, reader = Writer(engine), Reader(engine)
     owner = owner_name()
+    caught_up = catch_up_journals(options.store, folders, writer, reader)
     sweep_id, arm_ids = writer.register_sweep(plan.sweep, arm_digests(plan))
     names = [arm.name for arm in plan.sweep.arms]
     recorder = Recorder(
@@ -106,6 +113,11 @@ def _run(
         clock=time,
         is_dead=is_dead,
         ended_hook=lambda trial_id, outcome: _clear(folders, trial_id, outcome),
+        journal=Journal(
+            folders.journals / f"{owner.replace(':', '_')}.jsonl",
+            Heading(store=store_name(options.store), sweep=plan.sweep.name, owner=owner),
+        ),
+        patience_seconds=options.patience_seconds,
     )
     conductor = Conductor(
         plan,
@@ -117,25 +129,60 @@ def _run(
         retries_failed=options.retries_failed,
         observe=observe,
     )
-    is_interrupted = False
+    is_interrupted, is_hasty = False, True
     executor = _executor(plan, options)
     with ends_cleanly(), watch(options.store, sweep_id=sweep_id, owner=owner) as stop:
         try:
             # Nothing more comes: the mirror catches up while the executor cleans up.
-            agenda = Stoppable(conductor, stop, done_hook=mirror.finish)
+            agenda = Stoppable(conductor, stop, done_hook=lambda: _finish(mirror, recorder))
             if not conductor.is_done():
                 executor.run(agenda)
             is_interrupted = not conductor.is_done()
+            is_hasty = False
+            recorder.finish()
             if not is_interrupted:
                 mirror.wait()  # an interrupted run frees its workers first
         except KeyboardInterrupt:
             is_interrupted = conductor.interrupt() > 0 or not conductor.is_done()
         finally:
-            writer.release(owner)
-            mirror.finish()
-            executor.close()
+            try:
+                recorder.finish(is_hasty=is_hasty)
+            finally:
+                recorder.close()
+                mirror.finish()
+                executor.close()
     engine.dispose()
-    return _report(plan, conductor, is_interrupted=is_interrupted)
+    report = _report(plan, conductor, is_interrupted=is_interrupted)
+    return replace(report, notes=(*caught_up, *report.notes))
+
+
+def _finish(mirror: MirrorProcess, recorder: Recorder) -> None:
+    """Nothing more comes, unless a journal still has to be written."""
+    if not recorder.is_down:
+        mirror.finish()
+
+
+def catch_up_journals(
+    store: str, folders: Folders, writer: Writer, reader: Reader
+) -> tuple[str, ...]:
+    """Write what dead drivers could not write into this store; tell it, one line per journal.
+
+    Journals of other stores and of drivers that live are left alone.
+    """
+    notes = []
+    for path in journals_in(folders.journals):
+        heading = heading_of(path)
+        if heading is not None and heading.store != store_name(store):
+            continue
+        count = replay(
+            path,
+            writer,
+            reader,
+            hook=lambda trial_id, outcome: _clear(folders, trial_id, outcome),
+        )
+        if count:
+            notes.append(f"{told(count)} of an earlier run written from its journal {path}")
+    return tuple(notes)
 
 
 def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:

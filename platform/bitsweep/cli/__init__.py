@@ -6,9 +6,10 @@ import sys
 import typer
 
 from bitsweep import __version__
-from bitsweep.cli import catalog, cluster, files, models, papers, results, running, studies
-from bitsweep.errors import BitsweepError
+from bitsweep.cli import catalog, cluster, files, models, papers, results, running, stores, studies
+from bitsweep.errors import BitsweepError, StoreLost
 
+NOT_ALL_WELL = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -26,6 +27,7 @@ results.add_to(app)
 papers.add_to(app)
 models.add_to(app)
 catalog.add_to(app)
+stores.add_to(app)
 studies.add_to(app)
 
 
@@ -37,9 +39,12 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2."""
+    """Run a command; a user's mistake is one line and exit code 2, a store that is lost 1."""
     try:
         app()
+    except StoreLost as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(NOT_ALL_WELL)
     except BitsweepError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)

@@ -1,4 +1,4 @@
-"""Verbs about what there is: methods, data, store, doctor."""
+"""Verbs about what there is: methods, data, doctor."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bitsweep.cli.places import JsonOption, StoreOption, store_address
+from bitsweep.cli.places import JsonOption
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,9 +18,6 @@ def add_to(app: typer.Typer) -> None:
     data.command("list")(data_list)
     data.command("fetch")(data_fetch)
     app.add_typer(data, name="data")
-    store = typer.Typer(help="The result database.", no_args_is_help=True)
-    store.command("upgrade")(store_upgrade)
-    app.add_typer(store, name="store")
 
 
 def methods(
@@ -107,15 +104,6 @@ def data_fetch(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
 
         path = load_data_tools().fetch(name, show)
     typer.echo(f"{name}: {path}")
-
-
-def store_upgrade(store: StoreOption = None) -> None:
-    """Bring a result database to the newest schema."""
-    from bitsweep.store.database import open_to_write
-
-    place = store_address(store)
-    open_to_write(place).dispose()
-    typer.echo(f"{place}: up to date")
 
 
 def doctor() -> None:

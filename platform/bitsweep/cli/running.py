@@ -61,13 +61,22 @@ def run(
     retry: Annotated[
         Literal["failed"] | None, typer.Option(help="Run failed and diverged trials again.")
     ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--store-patience",
+            metavar="SECONDS",
+            min=0.0,
+            help="How long a run that can do nothing else waits for a store that is away.",
+        ),
+    ] = 600.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run what is missing of a sweep and print its table.
 
-    Exit code 0: all well; 1: some trials failed, or a budget ended; 2: bad input;
-    130: interrupted.
+    Exit code 0: all well; 1: some trials failed, a budget ended, or the store was lost;
+    2: bad input; 130: interrupted.
     """
     from bitsweep.plan import Plan
     from bitsweep.specfile import read_sweep
@@ -96,6 +105,7 @@ def run(
         retries_failed=retry == "failed",
         work=work_place(workspaces),
         waits_for_nodes=wait_for_nodes,
+        patience_seconds=patience,
     )
     with _display(as_json=as_json, name=sweep.name) as display:
         report = run_sweep(plan, options, observe=display.show)

@@ -23,6 +23,11 @@ class Folders:
     logs: Path
     remote: str | None = None
 
+    @property
+    def journals(self) -> Path:
+        """Where drivers keep what their store could not take: on this machine's disk, always."""
+        return self.workspaces.parent / "journals"
+
     def workspace(self, trial_id: str) -> Path:
         """The folder of one trial."""
         return self.workspaces / trial_id

@@ -63,6 +63,7 @@ class Conductor:
         self._users: dict[str, list[tuple[Study, Configuration]]] = {}
         self._dependents = dependents
         self._measurements = 0
+        self._has_to_release = False
         self._notes: list[str] = []
         self._studies = make_studies(plan, recorder)
         self._breakers = Breakers(
@@ -78,11 +79,20 @@ class Conductor:
         self._catch_up()
         for note in self.notes:
             self._say(note)
+        recorder.tell(self._say)
 
     # What an executor calls.
 
     def next_job(self) -> Job | None:
-        """The next trial that can start, proposing configurations as needed."""
+        """The next trial that can start, proposing configurations as needed.
+
+        None while the store is out of reach: no trial starts without a claim on it.
+        """
+        if self._recorder.is_away(is_idle=not self._ledger.counts.running):
+            return None
+        if self._has_to_release:
+            self._has_to_release = False
+            self._release()
         if (reason := self._breakers.out_of_time()) and self._has_more():
             self._stop(reason)
         while True:
@@ -164,7 +174,8 @@ class Conductor:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know: what was learned from, what was stopped, and why."""
-        return (*(note for study in self._studies for note in study.notes), *self._notes)
+        learned = (note for study in self._studies for note in study.notes)
+        return (*learned, *self._notes, *self._recorder.notes)
 
     def planned(self) -> int:
         """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""
@@ -329,7 +340,10 @@ class Conductor:
         for study, configuration in self._users.get(trial_id, []):
             if study.known(configuration.parameters) is configuration:
                 self._settle_configuration(study, configuration)
-        self._release()
+        if self._recorder.is_down:
+            self._has_to_release = True
+        else:
+            self._release()
 
     def _release(self) -> None:
         """Make the trials whose bits or start are known by now; these may release others."""

@@ -13,6 +13,7 @@ from types import FrameType
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from bitsweep.errors import StoreError
 from bitsweep.execution.base import Agenda, Job
 from bitsweep.measurement import Evaluation
 from bitsweep.store.database import open_to_read, open_to_write
@@ -92,8 +93,11 @@ def watch(store: str, *, sweep_id: int, owner: str) -> Iterator[threading.Event]
                     writer.heartbeat(owner, at=time())
                     beat_at = monotonic()
                 request = requested(to_read, sweep_id, after=known)
-            except SQLAlchemyError:
-                continue  # the store may come back; the recorder says it if it does not
+            except (StoreError, SQLAlchemyError):
+                # The store may come back; the recorder says it if it does not. Then beat at once:
+                # others must not take this driver for dead.
+                beat_at = -CLAIM_SECONDS
+                continue
             if request is not None:
                 stop.set()
             if request == "cancel":

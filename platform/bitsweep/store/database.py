@@ -1,20 +1,32 @@
 """Opening a result database: its address, its pragmas, its migrations."""
 
+import os
 import re
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bitsweep.errors import StoreError
+from bitsweep.store.outage import tell_outages
 
 DEFAULT_STORE = "results/bitsweep.db"
 _BUSY_MILLISECONDS = 30_000
 _UPGRADE_LOCK = 7_203_495  # any number that all processes agree on
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_CONNECT_SECONDS = 10
+# libpq's own defaults: two minutes for a host that is silent, for ever once connected.
+_NETWORK = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
 
 
 def store_url(address: str) -> URL:
@@ -33,15 +45,40 @@ def store_url(address: str) -> URL:
 
 
 def shown(address: str) -> str:
-    """The address without its password, for messages."""
+    """The address without its password, for messages.
+
+    >>> shown("postgresql://ada:secret@db/lab?password=secret")
+    'postgresql://ada:***@db/lab?password=***'
+    """
+    if "://" not in address:
+        return address
     try:
-        return make_url(address).render_as_string() if "://" in address else address
+        url = make_url(address)
     except ArgumentError:
         return "(an address that cannot be read)"
+    hidden = {name: "***" for name in url.query if "password" in name}
+    return url.update_query_dict(hidden).render_as_string().replace("%2A%2A%2A", "***")
 
 
-def open_to_write(address: str) -> Engine:
-    """Open a store, creating a SQLite file and migrating it; raise StoreError if it fails."""
+def store_name(address: str) -> str:
+    """What tells one store from another, without user and password: file, or host and database.
+
+    >>> store_name("postgresql://ada:secret@db/lab")
+    'postgresql://db:5432/lab'
+    """
+    url = store_url(address)
+    if url.get_backend_name() == "sqlite":
+        return str(Path(url.database or "").resolve())
+    host = url.host or os.environ.get("PGHOST", "")
+    port = url.port or os.environ.get("PGPORT", "5432")
+    return f"postgresql://{host}:{port}/{url.database or os.environ.get('PGDATABASE', '')}"
+
+
+def open_to_write(address: str, *, busy_milliseconds: int = _BUSY_MILLISECONDS) -> Engine:
+    """Open a store, creating a SQLite file and migrating it; raise StoreError if it fails.
+
+    busy_milliseconds: how long a write waits for another process that writes to the same file.
+    """
     url = store_url(address)
     if url.get_backend_name() == "sqlite" and url.database:
         try:
@@ -50,11 +87,14 @@ def open_to_write(address: str) -> Engine:
             raise StoreError(
                 f"store {shown(address)!r}: {error.strerror}: {error.filename}"
             ) from error
-    engine = create_engine(url)
+    engine = create_engine(url, connect_args=_network(url))
+    tell_outages(engine, shown(address))
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _sqlite_writer_pragmas)
+        event.listen(engine, "connect", _sqlite_writer_pragmas(busy_milliseconds))
         event.listen(engine, "begin", _begin_to_write)
     try:
+        with engine.connect() as connection:
+            _refuse_newer(version_of(connection), address)
         upgrade(engine)
     except SQLAlchemyError as error:
         raise StoreError(
@@ -77,14 +117,18 @@ def open_to_read(address: str) -> Engine:
     else:
         options = "-c default_transaction_read_only=on -c statement_timeout=60000"
         # A prepared statement is a single one: no "COMMIT; DELETE ..." leaves the transaction.
-        arguments = {"options": options, "prepare_threshold": 0}
+        arguments = _network(url) | {"options": options, "prepare_threshold": 0}
         engine = create_engine(url, connect_args=arguments)
+    tell_outages(engine, shown(address))
     try:
         if not inspect(engine).has_table("measurements"):
             raise StoreError(
                 f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
             )
-        if not any(one["name"] == "metric" for one in inspect(engine).get_columns("sweeps")):
+        with engine.connect() as connection:
+            version = version_of(connection)
+        _refuse_newer(version, address)
+        if version != newest_version():
             raise StoreError(
                 f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
             )
@@ -95,13 +139,44 @@ def open_to_read(address: str) -> Engine:
     return engine
 
 
+def newest_version() -> str:
+    """The version of the schema that this code knows: that of its newest migration."""
+    return max(path.name.partition("_")[0] for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
+
+
+def version_of(connection: Connection) -> str | None:
+    """The version of the schema of a database; None where it has none yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return str(found[0]) if found else None
+
+
+def _refuse_newer(version: str | None, address: str) -> None:
+    if version is not None and version > newest_version():
+        raise StoreError(
+            f"{shown(address)!r} was written by a newer version of bitsweep (schema {version}; "
+            f"this one knows up to {newest_version()}): update bitsweep"
+        )
+
+
+def _network(url: URL) -> dict[str, Any]:
+    """How long to wait for a PostgreSQL server; what the address or the environment says wins."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    wanted: dict[str, Any] = dict(_NETWORK)
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        wanted["connect_timeout"] = _CONNECT_SECONDS
+    return {name: value for name, value in wanted.items() if name not in url.query}
+
+
 def upgrade(engine: Engine) -> None:
     """Bring the schema to the newest version, wholly or not at all; one process at a time."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK})")
@@ -144,18 +219,22 @@ def _sqlite_one_file(connection: Any, _record: Any) -> None:  # a DB-API connect
     connection.set_authorizer(permit)
 
 
-def _sqlite_writer_pragmas(connection: Any, _record: Any) -> None:  # a DB-API connection
+def _sqlite_writer_pragmas(busy_milliseconds: int) -> Callable[[Any, Any], None]:
     """Readers never block a writer (WAL), and a commit survives power loss (FULL)."""
-    connection.isolation_level = None  # else the driver leaves DDL outside of transactions
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={_BUSY_MILLISECONDS}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+
+    def prepare(connection: Any, _record: Any) -> None:  # a DB-API connection
+        connection.isolation_level = None  # else the driver leaves DDL outside of transactions
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={busy_milliseconds}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return prepare
 
 
 def _begin_to_write(connection: Connection) -> None:

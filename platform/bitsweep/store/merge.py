@@ -14,9 +14,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from bitsweep.errors import StoreError
 from bitsweep.store import schema
 from bitsweep.store.database import first_line
+from bitsweep.store.inserts import insert_measured, standing_facts
 from bitsweep.store.rows import facts
 from bitsweep.store.transfer import CARRIED, Rows, batches
-from bitsweep.store.writer import insert_measured, standing_facts, utc_now
+from bitsweep.store.writer import utc_now
 from bitsweep.trial import digest
 
 

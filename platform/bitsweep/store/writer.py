@@ -6,29 +6,17 @@ under a key that stands are kept aside as a conflict and raise `Conflict`.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    Engine,
-    Table,
-    Update,
-    bindparam,
-    delete,
-    func,
-    insert,
-    select,
-    update,
-)
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import Conflict
 from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.space import Parameters
 from bitsweep.store import schema
+from bitsweep.store.inserts import insert_measured, insert_new, newest_epoch, standing_facts
+from bitsweep.store.registration import register
 from bitsweep.store.rows import (
     facts,
     layer_bits_row,
@@ -71,91 +59,7 @@ class Writer:
         it was declared before any confirmed measurement of its arms.
         """
         with self._engine.begin() as connection:
-            sweep_id = self._sweep_row(connection, sweep)
-            stale = update(schema.arms).where(schema.arms.c.sweep_id == sweep_id)
-            connection.execute(stale.values(is_current=False))
-            arm_ids = [
-                self._arm_row(connection, sweep_id, arm, digest=digest_, position=position)
-                for position, (arm, digest_) in enumerate(arms)
-            ]
-            self._comparison_rows(connection, sweep_id, sweep)
-        return sweep_id, arm_ids
-
-    def _sweep_row(self, connection: Connection, sweep: Sweep) -> int:
-        values = {
-            "question": sweep.question,
-            "reproduces": sweep.reproduces,
-            "expects": sweep.expects,
-            "cost": sweep.cost,
-            "text": sweep.text,
-            "text_sha256": digest(sweep.text),
-            "command": sweep.command,
-            "goal": sweep.goal,
-            "metric": sweep.metric,
-            "convention": str(sweep.task.convention),
-            "updated_at": self._now(),
-        }
-        _insert_new(
-            connection, schema.sweeps, {"name": sweep.name, "created_at": self._now(), **values}
-        )
-        named = schema.sweeps.c.name == sweep.name
-        connection.execute(update(schema.sweeps).where(named).values(**values))
-        return int(connection.execute(select(schema.sweeps.c.id).where(named)).scalar_one())
-
-    def _arm_row(
-        self, connection: Connection, sweep_id: int, arm: Arm, *, digest: str, position: int
-    ) -> int:
-        key = {"sweep_id": sweep_id, "name": arm.name, "digest": digest}
-        values = {"method": arm.method, "position": position, "is_current": True}
-        _insert_new(connection, schema.arms, {**key, **values})
-        table = schema.arms
-        found = (
-            (table.c.sweep_id == sweep_id)
-            & (table.c.name == arm.name)
-            & (table.c.digest == digest)
-        )
-        connection.execute(update(table).where(found).values(**values))
-        return int(connection.execute(select(table.c.id).where(found)).scalar_one())
-
-    def _comparison_rows(self, connection: Connection, sweep_id: int, sweep: Sweep) -> None:
-        table = schema.comparisons
-        mine = table.c.sweep_id == sweep_id
-        connection.execute(update(table).where(mine).values(is_current=False))
-        for one in sweep.comparisons:
-            key = {"arm": one.arm, "against": one.against, "at": one.at_label}
-            is_primary = not self._is_confirmed(connection, sweep_id, (one.arm, one.against))
-            _insert_new(
-                connection,
-                table,
-                {
-                    "sweep_id": sweep_id,
-                    **key,
-                    "declared_at": self._now(),
-                    "is_primary": is_primary,
-                    "is_current": True,
-                },
-            )
-            found = (table.c.arm == one.arm) & (table.c.against == one.against)
-            at = table.c["at"] == one.at_label
-            connection.execute(update(table).where(mine & found & at).values(is_current=True))
-
-    def _is_confirmed(self, connection: Connection, sweep_id: int, names: tuple[str, str]) -> bool:
-        joined = (
-            schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
-        ).join(
-            schema.measurements,
-            schema.measurements.c.trial_id == schema.memberships.c.trial_id,
-        )
-        query = (
-            select(schema.measurements.c.id)
-            .select_from(joined)
-            .where(schema.memberships.c.sweep_id == sweep_id)
-            .where(schema.memberships.c.stage == "confirm")
-            .where(schema.measurements.c.split == "test")
-            .where(schema.arms.c.name.in_(names))
-            .limit(1)
-        )
-        return connection.execute(query).first() is not None
+            return register(connection, sweep, arms, now=self._now())
 
     def add_configuration(
         self, arm_id: int, study: str, parameters: Parameters, *, is_repeat: bool = False
@@ -177,7 +81,7 @@ class Writer:
                 "number": number,
                 "parameters": dict(parameters),
             }
-            _insert_new(connection, table, row)
+            insert_new(connection, table, row)
             chosen = select(table.c.id).where(found & (table.c.digest == name))
             return int(connection.execute(chosen).scalar_one())
 
@@ -206,7 +110,7 @@ class Writer:
                 "document": trial_document(trial),
                 "created_at": self._now(),
             }
-            if _insert_new(connection, schema.trials, row) and trial.parameters:
+            if insert_new(connection, schema.trials, row) and trial.parameters:
                 connection.execute(insert(schema.parameters), parameter_rows(trial))
             member = {
                 "sweep_id": sweep_id,
@@ -215,7 +119,7 @@ class Writer:
                 "trial_id": trial.id,
                 "stage": stage,
             }
-            _insert_new(connection, schema.memberships, member)
+            insert_new(connection, schema.memberships, member)
         self._models[trial.id] = (model_id, layers)
 
     def forget(self, trial_id: str, *, sweep_id: int, arm_id: int) -> None:
@@ -229,7 +133,7 @@ class Writer:
         rows = layer_rows(layers)
         name = digest([trial.model, trial.data, rows])
         row = {"name": trial.model, "data": trial.data, "digest": name}
-        is_new = _insert_new(connection, schema.models, row)
+        is_new = insert_new(connection, schema.models, row)
         found = select(schema.models.c.id).where(schema.models.c.digest == name)
         model_id = int(connection.execute(found).scalar_one())
         if is_new:
@@ -237,24 +141,49 @@ class Writer:
         return model_id
 
     def start_attempt(
-        self, trial_id: str, *, sweep_id: int, owner: str, provenance: Mapping[str, Any]
+        self,
+        trial_id: str,
+        *,
+        sweep_id: int,
+        owner: str,
+        provenance: Mapping[str, Any],
+        at: str | None = None,
     ) -> None:
-        """Note that a worker was given the trial."""
+        """Note that a worker was given the trial. at: when, and once only; None: now."""
         name = digest(dict(provenance))
         with self._engine.begin() as connection:
-            _insert_new(connection, schema.provenance, {"digest": name, **provenance})
+            insert_new(connection, schema.provenance, {"digest": name, **provenance})
             found = select(schema.provenance.c.id).where(schema.provenance.c.digest == name)
             row = {
                 "trial_id": trial_id,
                 "sweep_id": sweep_id,
                 "provenance_id": connection.execute(found).scalar_one(),
                 "owner": owner,
-                "started_at": self._now(),
+                "started_at": at or self._now(),
             }
-            connection.execute(insert(schema.attempts).values(**row))
+            table = schema.attempts
+            same = (table.c.trial_id == trial_id) & (table.c.owner == owner)
+            noted = select(table.c.id).where(same & (table.c.started_at == at))
+            if at is None or connection.execute(noted).first() is None:
+                connection.execute(insert(table).values(**row))
 
-    def record(self, trial_id: str, evaluation: Evaluation) -> bool:
-        """Commit an evaluation; return False if it stood already; raise Conflict if it differs."""
+    def ping(self) -> None:
+        """Touch the database as a write does; raise StoreAway if it is out of reach."""
+        with self._engine.begin() as connection:
+            connection.execute(select(1))
+
+    def record(self, trial_id: str, evaluation: Evaluation, *, at: str | None = None) -> bool:
+        """Commit an evaluation; return False if it stood already; raise Conflict if it differs.
+
+        at: when it came; None: now.
+        """
+        try:
+            return self._record(trial_id, evaluation, at or self._now())
+        except BaseException:
+            self._allocations.clear()  # may hold rows that were rolled back
+            raise
+
+    def _record(self, trial_id: str, evaluation: Evaluation, at: str) -> bool:
         table = schema.evaluations
         with self._engine.begin() as connection:
             row = {
@@ -262,9 +191,9 @@ class Writer:
                 "epoch": evaluation.epoch,
                 "seconds": evaluation.seconds,
                 "examples": evaluation.examples,
-                "recorded_at": self._now(),
+                "recorded_at": at,
             }
-            is_new = _insert_new(connection, table, row)
+            is_new = insert_new(connection, table, row)
             model_id, layers = self._model_of(connection, trial_id)
             rows = [
                 measurement_row(trial_id, evaluation.epoch, one, layers)
@@ -275,7 +204,7 @@ class Writer:
             if is_new:
                 insert_measured(connection, rows, costs)
                 newest = {"trial": trial_id, "newest": evaluation.epoch}
-                connection.execute(_newest_epoch(), newest)
+                connection.execute(newest_epoch(), newest)
                 return True
             standing = standing_facts(connection, trial_id, evaluation.epoch)
         arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
@@ -312,7 +241,7 @@ class Writer:
             rows = [layer_bits_row(index, bits) for index, bits in enumerate(one.layer_bits)]
             name = digest([model_id, one.allocation.label, rows])
             row = {"digest": name, "label": one.allocation.label, "model_id": model_id}
-            is_new = _insert_new(connection, schema.allocations, row)
+            is_new = insert_new(connection, schema.allocations, row)
             found = select(schema.allocations.c.id).where(schema.allocations.c.digest == name)
             allocation_id = int(connection.execute(found).scalar_one())
             if is_new:
@@ -323,8 +252,11 @@ class Writer:
             self._allocations[key] = allocation_id
         return self._allocations[key]
 
-    def end(self, trial_id: str, outcome: Outcome, *, sweep_id: int) -> None:
-        """Write how the trial ended; a finished trial stays finished."""
+    def end(
+        self, trial_id: str, outcome: Outcome, *, sweep_id: int, at: str | None = None
+    ) -> None:
+        """Write how the trial ended; a finished trial stays finished. at: when; None: now."""
+        at = at or self._now()
         row = {
             "trial_id": trial_id,
             "status": status_of(outcome),
@@ -332,12 +264,12 @@ class Writer:
             "epoch": outcome.epoch if isinstance(outcome, Finished | Pruned) else None,
             "checkpoint": outcome.checkpoint if isinstance(outcome, Finished) else None,
             "sweep_id": sweep_id,
-            "ended_at": self._now(),
+            "ended_at": at,
         }
         table = schema.outcomes
         mine = table.c.trial_id == trial_id
         with self._engine.begin() as connection:
-            if not _insert_new(connection, table, row):
+            if not insert_new(connection, table, row):
                 open_ended = mine & (table.c.status != "finished")
                 connection.execute(update(table).where(open_ended).values(**row))
             if isinstance(outcome, Finished) and outcome.checkpoint is not None:
@@ -345,17 +277,22 @@ class Writer:
                 connection.execute(kept)
             attempts = schema.attempts
             last = (attempts.c.trial_id == trial_id) & (attempts.c.ended_at.is_(None))
-            connection.execute(update(attempts).where(last).values(ended_at=self._now()))
+            connection.execute(update(attempts).where(last).values(ended_at=at))
             connection.execute(delete(schema.claims).where(schema.claims.c.trial_id == trial_id))
 
-    def claim(self, trial_id: str, owner: str, *, at: float) -> bool:
-        """Take the trial for this driver unless another one that is alive has it."""
+    def claim(self, trial_id: str, owner: str, *, at: float, takes_silent: bool = True) -> bool:
+        """Take the trial for this driver unless another one that is alive has it.
+
+        takes_silent: a driver that gave no sign of life for CLAIM_SECONDS is not alive.
+        """
         table = schema.claims
         with self._engine.begin() as connection:
             row = {"trial_id": trial_id, "owner": owner, "heartbeat_at": at}
-            if _insert_new(connection, table, row):
+            if insert_new(connection, table, row):
                 return True
-            free = (table.c.owner == owner) | (table.c.heartbeat_at < at - CLAIM_SECONDS)
+            free = table.c.owner == owner
+            if takes_silent:
+                free |= table.c.heartbeat_at < at - CLAIM_SECONDS
             taken = update(table).where((table.c.trial_id == trial_id) & free)
             return bool(connection.execute(taken.values(owner=owner, heartbeat_at=at)).rowcount)
 
@@ -369,61 +306,6 @@ class Writer:
         """Give back every claim of this driver."""
         with self._engine.begin() as connection:
             connection.execute(delete(schema.claims).where(schema.claims.c.owner == owner))
-
-
-def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert unless a unique key stands already; tell whether a row was added."""
-    statement = _insert_unless_known(table, connection.dialect.name)
-    return connection.execute(statement, dict(row)).first() is not None
-
-
-@cache
-def _insert_unless_known(table: Table, dialect_name: str) -> Any:  # an insert that returns keys
-    """The statement, made once: a run executes it ten times a trial."""
-    dialect = postgresql if dialect_name == "postgresql" else sqlite
-    statement = dialect.insert(table).on_conflict_do_nothing()
-    return statement.returning(*table.primary_key.columns)
-
-
-@cache
-def _newest_epoch() -> Update:
-    """The last epoch of a `trial` becomes `newest`, unless a later one was there before."""
-    table = schema.trials
-    newest: BindParameter[int] = bindparam("newest")
-    is_later = func.coalesce(table.c.last_epoch, -1) < newest
-    mine = table.c.id == bindparam("trial")
-    return update(table).where(mine & is_later).values(last_epoch=newest)
-
-
-def insert_measured(
-    connection: Connection,
-    rows: Sequence[Mapping[str, Any]],
-    costs: Sequence[Sequence[Mapping[str, Any]]],
-) -> None:
-    """Add measurements, each with its rows of `sample_costs`: many at once where it has none."""
-    plain = [row for row, points in zip(rows, costs, strict=True) if not points]
-    if plain:
-        connection.execute(insert(schema.measurements), plain)
-    table = schema.measurements
-    for row, points in zip(rows, costs, strict=True):
-        if points:
-            added = insert(table).values(**row).returning(table.c.id)
-            id_ = connection.execute(added).scalar_one()
-            mine = [{**one, "measurement_id": id_} for one in points]
-            connection.execute(insert(schema.sample_costs), mine)
-
-
-def standing_facts(connection: Connection, trial_id: str, epoch: int) -> list[str]:
-    """The facts of an evaluation as they stand, in order."""
-    table, costs = schema.measurements, schema.sample_costs
-    mine = (table.c.trial_id == trial_id) & (table.c.epoch == epoch)
-    points: dict[int, list[Mapping[str, Any]]] = {}
-    joined = costs.join(table, table.c.id == costs.c.measurement_id)
-    query = select(costs).select_from(joined).where(mine)
-    for row in connection.execute(query).mappings():
-        points.setdefault(row["measurement_id"], []).append(dict(row))
-    measured = connection.execute(select(table).where(mine)).mappings()
-    return sorted(facts(dict(row), points.get(row["id"], ())) for row in measured)
 
 
 def _reason(outcome: Outcome) -> str:

@@ -13,6 +13,8 @@ from time import monotonic
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from bitsweep.errors import BitsweepError
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
@@ -39,7 +41,7 @@ def main(store: str, uri: str, sweep: str) -> int:
             mirror.catch_up(sweep)
             # The first time makes MLflow's tables: it says nothing about the next one.
             pause = PAUSE_SECONDS if is_new else 4 * (monotonic() - begin)
-        except BitsweepError:
+        except (BitsweepError, SQLAlchemyError):
             mirror = None
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         if _input_closes_within(min(max(pause, PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)):
@@ -51,7 +53,7 @@ def _finish(mirror: MlflowMirror | None, store: str, uri: str, sweep: str) -> in
         mirror = mirror or MlflowMirror(Reader(open_to_read(store)), uri)
         mirror.catch_up(sweep)
         mirror.close(sweep)
-    except BitsweepError as error:
+    except (BitsweepError, SQLAlchemyError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
