@@ -210,6 +210,7 @@ MBQUANT = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    has_kernels=True,
     parameters=(
         learning_rate(0.1, source=CODE),
         Parameter(
