@@ -155,6 +155,11 @@ def _check_recipe(sweep: Sweep, declarations: Declarations) -> None:
             raise Problem((table, option), why)
 
 
+def _check_backend(sweep: Sweep, declarations: Declarations) -> None:
+    if sweep.task.backend == "compiled" and (reason := declarations.missing_compiler()):
+        raise Problem(("task", "backend"), f"{reason}; or take eager, or auto")
+
+
 def _check_methods(sweep: Sweep, declarations: Declarations) -> None:
     """Each arm's method can do the kinds of layers, their inputs and what is learned."""
     model = declarations.model(sweep.task.model)
@@ -472,6 +477,7 @@ _CHECKS = (
     _check_methods,
     _check_parameters,
     _check_recipe,
+    _check_backend,
     _check_bits,
     _check_combinations,
     _check_sources,

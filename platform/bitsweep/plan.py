@@ -31,6 +31,14 @@ class Plan:
         """The declaration of an arm's method."""
         return self.declarations.method(arm.method)
 
+    @property
+    def backend(self) -> str:
+        """Which kernels quantize; "auto" is the compiled ones where they can be had."""
+        asked = self.sweep.task.backend
+        if asked != "auto":
+            return asked
+        return "eager" if self.declarations.missing_compiler() else "compiled"
+
     def layers(self) -> tuple[Layer, ...]:
         """The layers of the task's model at the shape of its data."""
         data = self.declarations.data_set(self.sweep.task.data)
@@ -206,6 +214,7 @@ class Plan:
             sync_batch_norm=resources.sync_batch_norm and world_size > 1,
             # What trains nothing runs in fp32 whatever the recipe: it stays the same trial.
             precision=task.precision if method.trains else "fp32",
+            backend=self.backend if method.has_kernels else "eager",
             recipe=canonical_recipe(task.recipe, task.batch_size) if method.trains else PLAIN,
             learns_bits=learns_bits,
             allocation=allocation,

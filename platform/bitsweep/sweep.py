@@ -14,6 +14,7 @@ from bitsweep.taking import Form, Take
 Sampler = Literal["grid", "random", "tpe", "gp", "cmaes", "nsga2", "nsga3", "qmc"]
 Stage = Literal["start", "search", "confirm"]
 Precision = Literal["fp32", "bf16"]
+Backend = Literal["eager", "compiled", "auto"]
 CostMetric = Literal["size_bits", "bitops"]
 COST_METRICS: tuple[str, ...] = get_args(CostMetric)
 Placement = Literal["pack", "spread", "strict_pack", "strict_spread"]
@@ -34,7 +35,7 @@ class Task:
 
     `data` with a slash is a path; `weights` is the path of a file of pretrained weights.
     precision: what convolutions and linear maps compute in while they are trained; measured is
-    always in fp32.
+    always in fp32. backend: which kernels quantize; auto is settled where the trials are planned.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Task:
     weights: str | None = None
     convention: Convention = DEFAULT_CONVENTION
     precision: Precision = "fp32"
+    backend: Backend = "eager"
     recipe: Recipe = PLAIN
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bitsweep.measurement import Goal
-from bitsweep.sweep import CostMetric, Placement, Sampler
+from bitsweep.sweep import Backend, CostMetric, Placement, Sampler
 from bitsweep.taking import Form, Take
 from bitsweep.toml_lines import KeyPath
 
@@ -42,6 +42,7 @@ class TaskTable(Table):
     weights: str | None = None
     convention: Literal["body", "whole_ends8", "whole_ends32", "whole_agent"] = "whole_ends8"
     precision: Literal["fp32", "bf16"] = "fp32"
+    backend: Backend = "eager"
     memory_format: Literal["channels_last", "contiguous"] = "channels_last"
     micro_batch_size: Count | None = None
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -115,6 +115,7 @@ class MethodDeclaration:
     learned_from(parameters): the bits that its learning of bits starts from; None: they are given.
     bit_prices: parameters that accuracy alone would set to what costs most bits.
     takes_allocations: it can run given bits per layer (`Trial.allocation`).
+    has_kernels: what it trains is quantized by kernels of a backend; to others all are one.
     """
 
     name: str
@@ -142,6 +143,7 @@ class MethodDeclaration:
     learned_from: Callable[[Parameters], Bits | None] = lambda given: None
     bit_prices: tuple[str, ...] = ()
     takes_allocations: bool = False
+    has_kernels: bool = False
     refuses: Mapping[str, str] = field(default_factory=dict)
 
     def refused(
@@ -223,6 +225,11 @@ class DataDeclaration:
     path: str | None = None
 
 
+def _nothing_missing() -> str | None:
+    """What a package says of compilers that has no kernels."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declarations:
     """Everything that is declared, by name; the lookups raise UnknownName with the nearest one."""
@@ -233,6 +240,7 @@ class Declarations:
     loop_numerics: int = 1
     trainers: Mapping[str, TrainerDeclaration] = field(default_factory=dict)
     data_of_path: Callable[[Path], DataDeclaration] | None = None
+    missing_compiler: Callable[[], str | None] = _nothing_missing
 
     def method(self, name: str) -> MethodDeclaration:
         """The method of that name."""
@@ -272,7 +280,8 @@ def load_declarations() -> Declarations:
     """Read the declarations of everything installed; raise InputError when a plug-in is broken.
 
     A module of the group `bitsweep.declarations` has any of METHODS, MODELS, DATA_SETS, TRAINERS
-    (tables by name), LOOP_NUMERICS and `data_of_path` (declares a data set named by its path).
+    (tables by name), LOOP_NUMERICS, `data_of_path` (declares a data set named by its path) and
+    `missing_compiler` (why the backend "compiled" cannot be had here, None if it can).
     """
     methods: dict[str, MethodDeclaration] = {}
     models: dict[str, ModelDeclaration] = {}
@@ -280,6 +289,7 @@ def load_declarations() -> Declarations:
     trainers: dict[str, TrainerDeclaration] = {}
     loop_numerics = 1
     data_of_path = None
+    missing_compiler = _nothing_missing
     for entry in sorted(entry_points(group=DECLARATIONS), key=lambda one: one.name):
         module = _load(entry)
         methods |= getattr(module, "METHODS", {})
@@ -288,6 +298,7 @@ def load_declarations() -> Declarations:
         trainers |= getattr(module, "TRAINERS", {})
         loop_numerics = getattr(module, "LOOP_NUMERICS", loop_numerics)
         data_of_path = getattr(module, "data_of_path", data_of_path)
+        missing_compiler = getattr(module, "missing_compiler", missing_compiler)
     return Declarations(
         methods=methods,
         models=models,
@@ -295,6 +306,7 @@ def load_declarations() -> Declarations:
         loop_numerics=loop_numerics,
         trainers=trainers,
         data_of_path=data_of_path,
+        missing_compiler=missing_compiler,
     )
 
 

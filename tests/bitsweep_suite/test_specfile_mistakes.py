@@ -278,6 +278,13 @@ MISTAKES: dict[str, tuple[str, str, str, str, str]] = {
         "task.precision",
         "expected 'fp32' or 'bf16', got 'fp16'",
     ),
+    "a backend that there is not": (
+        "batch_size = 64",
+        'backend = "jit"',
+        "backend",
+        "task.backend",
+        "expected 'eager', 'compiled' or 'auto', got 'jit'",
+    ),
     "a memory format that there is not": (
         "batch_size = 64",
         'memory_format = "nhwc"',
@@ -704,6 +711,17 @@ def test_a_mistake_names_file_line_key_and_what_was_expected(name: str, tmp_path
     assert message.startswith(start), f"expected {start}, got {message}"
     assert expected in message.removeprefix(start)
     assert "\n" not in message
+
+
+def test_compiled_kernels_without_a_compiler_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = WHOLE.replace("batch_size = 64", 'backend = "compiled"')
+    monkeypatch.setenv("CXX", "no-such-compiler -O3")
+    message = message_of(text, tmp_path)
+
+    assert f":{line_with(text, 'backend')}: task.backend: " in message, message
+    assert "there is no 'no-such-compiler -O3'" in message and "take eager" in message
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.bitsweep_suite.toys import toy_trial
 from bitsweep.bits import tied
 from bitsweep.plan import Plan
 from bitsweep.recipe import PLAIN, Recipe
-from bitsweep.sweep import Arm, Confirm, Objective, Precision, Start, Sweep, Task
+from bitsweep.sweep import Arm, Backend, Confirm, Objective, Precision, Start, Sweep, Task
 from bitsweep.trainer import load_declarations
 from bitsweep.trial import (
     Diverged,
@@ -67,6 +67,7 @@ def planned(
     *bits: int,
     recipe: Recipe = PLAIN,
     precision: Precision = "fp32",
+    backend: Backend = "eager",
     **parameters: Any,
 ) -> tuple[Trial, ...]:
     """The trials of an arm of a real method, with these parameters searched."""
@@ -84,6 +85,7 @@ def planned(
             start=Start(method="fp32", epochs=1),
             recipe=recipe,
             precision=precision,
+            backend=backend,
         ),
         arms=(Arm(name="one", method=method),),
         objectives=(Objective(),),
@@ -266,6 +268,24 @@ def test_what_trains_nothing_has_no_recipe_but_its_start_has() -> None:
 
     assert trial.recipe == Recipe() and trial.precision == "fp32"
     assert trial.start != planned_with(Recipe(), "ptq").start
+
+
+def test_the_backend_of_a_task_is_that_of_the_methods_with_kernels() -> None:
+    eager, compiled = planned("lsq", 4)[0], planned("lsq", 4, backend="compiled")[0]
+
+    assert (eager.backend, compiled.backend) == ("eager", "compiled")
+    assert eager.id != compiled.id and eager.start == compiled.start
+    for method in ("fp32", "ptq"):
+        assert planned(method, 4, backend="compiled") == planned(method, 4)
+
+
+@pytest.mark.parametrize(("compiler", "backend"), [("true", "compiled"), ("no-such", "eager")])
+def test_auto_is_settled_by_the_compiler_that_is_here(
+    compiler: str, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", compiler)
+
+    assert planned("lsq", 4, backend="auto")[0].backend == backend
 
 
 def test_a_method_that_does_not_train_has_no_epochs() -> None:

@@ -13,6 +13,7 @@ from bitsweep_trainers.branch_network import (
     branch_network,
     branch_norms,
     estimate_norms,
+    logits_row_by_row,
 )
 from bitsweep_trainers.branch_rows import ActiveRows, BranchMean, FanOut
 from bitsweep_trainers.branches import BranchLayer, BranchNorm, BranchPlan, BranchShortcut
@@ -141,16 +142,22 @@ def squares(logits: Tensor) -> Tensor:
         ("resnet8-b", (3, 4, 5)),
     ],
 )
+@pytest.mark.parametrize("layout", ["grouped", "row by row", "row by row, channels last"])
 def test_one_pass_equals_the_naive_loop_over_widths_and_branches(
-    model: str, bits: tuple[int, ...]
+    model: str, bits: tuple[int, ...], layout: str
 ) -> None:
     network, images = branched(model, bits, policy="paper_code")
-    at_once = network(images).chunk(len(bits))
+    if layout == "grouped":
+        logits = network(images)
+    else:
+        last = torch.channels_last if "last" in layout else torch.contiguous_format
+        logits = logits_row_by_row(network, images.contiguous(memory_format=last))
+    at_once = logits.chunk(len(bits))
     torch.autograd.backward(sum((squares(one) for one in at_once), torch.tensor(0.0)))
     found = gradients(network)
-    for b, logits in zip(bits, at_once, strict=True):
+    for b, of_width in zip(bits, at_once, strict=True):
         alone = naive_logits(network, images, b)
-        assert torch.allclose(alone, logits, atol=1e-9)
+        assert torch.allclose(alone, of_width, atol=1e-9)
         torch.autograd.backward(squares(alone))
     expected = gradients(network)
 

@@ -74,6 +74,7 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"precision": "fp16"}, "precision must be one of"),
+        ({"backend": "auto"}, "backend must be one of"),
         ({"world_size": 2, "precision": "bf16"}, "with precision it is not proved"),
         ({"world_size": 2, "recipe": Recipe(ema_decay=0.9)}, "with ema_decay it is not proved"),
         (
@@ -90,6 +91,15 @@ def test_what_cannot_be_honoured_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         next(train(trial_of("fp32", **changes), workspace_in(tmp_path)))
+
+
+def test_compiled_kernels_without_a_compiler_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+
+    with pytest.raises(InputError, match="no 'no-such-compiler'"):
+        next(train(trial_of("lsq", backend="compiled"), workspace_in(tmp_path)))
 
 
 def test_the_same_trial_twice_gives_identical_measurements(tmp_path: Path) -> None:

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from tests.trainers_suite.trials import few, training_of, trial_of, workspace_in
+from tests.trainers_suite.trials import few, plain_network, training_of, trial_of, workspace_in
 from torch import Tensor, nn
 
 from bitsweep.bits import Bits
 from bitsweep.space import Parameter, Parameters, Value, resolve
+from bitsweep.trial import Trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.evaluate import layer_bits, measure_all
@@ -135,6 +136,28 @@ def test_every_parameter_of_a_trial_is_read(method: str) -> None:
 
     # `activation_bits` stands in the bits of the trial already.
     assert set(plain.parameters) - {"activation_bits"} <= parameters.read
+
+
+class ReadTrial:
+    """A trial that remembers which of its fields were read."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        self.read.add(name)
+        return getattr(self.trial, name)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_a_method_declares_kernels_exactly_if_its_network_depends_on_the_backend(
+    method: str,
+) -> None:
+    trial = ReadTrial(training(method).trial)
+    METHODS[method].convert(plain_network(), cast(Trial, trial), loop.stream(0, "convert"))
+
+    assert DECLARED[method].has_kernels == ("backend" in trial.read)
 
 
 @pytest.mark.parametrize("method", TRAINED)

@@ -4,7 +4,8 @@ The modules it is made of are in `branches`.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -183,6 +184,47 @@ def branch_layers(network: nn.Module) -> list[BranchLayer]:
 def branch_norms(network: nn.Module) -> list[BranchNorm]:
     """The batch norms of the branches, in `modules()` order."""
     return [one for one in network.modules() if isinstance(one, BranchNorm)]
+
+
+def are_rows_apart(network: nn.Module) -> bool:
+    """Whether no row reads another one's features within the body."""
+    return not any(isinstance(one, BranchShuffle) for one in network.modules())
+
+
+def logits_row_by_row(network: nn.Module, images: Tensor) -> Tensor:
+    """What one pass of the active rows gives, (W N, classes), with the rows one after the other.
+
+    On a CPU it takes half the time: the maps of one row stay in its caches and in memory that is
+    used again, and a convolution of one group is quicker than each of many. Weights are quantized
+    once. Rows must be apart.
+    """
+    rows = active_rows(network)
+    uses = dict(rows.running)
+    body, features = network.get_submodule("body"), network.get_submodule("stem")(images)
+    means = []
+    with weights_held(network):
+        for bits, of_width in uses.items():
+            outputs = []
+            for use in of_width:
+                rows.activate_row(bits, use)
+                outputs.append(body(features))
+            means.append(torch.stack(outputs).mean(0))
+    rows.activate(tuple(uses), uses)
+    logits: Tensor = network.get_submodule("head")(torch.cat(means))
+    return logits
+
+
+@contextmanager
+def weights_held(network: nn.Module) -> Iterator[None]:
+    """Within the block every layer of branches uses the weights as they are quantized now."""
+    layers = branch_layers(network)
+    for layer in layers:
+        layer.held = layer.weight_values()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.held = None
 
 
 @torch.no_grad()

@@ -71,6 +71,10 @@ class ActiveRows(nn.Module):
         uses = self.serving if drawn is None else drawn
         self._run({bits: uses[bits] for bits in widths})
 
+    def activate_row(self, bits: int, use: BranchUse) -> None:
+        """Run one row alone."""
+        self._run({bits: (use,)})
+
     def _run(self, uses: BranchTable) -> None:
         """`averaging` (W, R) makes each width's output the mean of its rows."""
         if uses == self.running and tuple(uses) == self.widths:
@@ -122,6 +126,8 @@ class ActiveRows(nn.Module):
 class FanOut(nn.Module):
     """Give every row the stem's output: (N, C, ...) -> (N, R C, ...), each row's values dense.
 
+    One row alone gets it as it is, in its memory format.
+
     A wide stem has K C channels, and a row reads those of its branch. With `is_front` (slip B3) an
     odd width's rows read by position instead, and `front` holds what identity paths read.
     """
@@ -137,6 +143,8 @@ class FanOut(nn.Module):
         """Copies, one a row."""
         if self.num_stems > 1:
             return self._own_channels(features)
+        if self.rows.num_active == 1:
+            return features
         return features.contiguous().repeat(1, self.rows.num_active, *(1,) * (features.dim() - 2))
 
     def _own_channels(self, features: Tensor) -> Tensor:

@@ -70,7 +70,8 @@ class BranchLayer(nn.Module):
     Weights (K O, I, ...) and their ranges (K,) belong to a branch; input ranges belong to a row,
     full rows before narrow ones. Every tensor of codes, one a branch unless a switch has it
     otherwise, is quantized once in a forward pass, whatever the number of rows that read it, and
-    its gradient is summed over them before it is taken back.
+    its gradient is summed over them before it is taken back. `held`: what the weights are worth,
+    found before several passes that share it.
     """
 
     levels_T: Tensor
@@ -90,6 +91,7 @@ class BranchLayer(nn.Module):
         super().__init__()
         self.rows = rows
         self.narrow = narrow
+        self.held: Tensor | None = None
         self.kernels: Kernels = kernels_of(plan.backend)
         self.geometry = _geometry(source)
         self.is_depthwise = isinstance(source, nn.Conv2d) and source.groups > 1
@@ -148,7 +150,7 @@ class BranchLayer(nn.Module):
         )
         return codes.view(tensors.shape)
 
-    def _weight_values(self) -> Tensor:
+    def weight_values(self) -> Tensor:
         """What the codes are worth, (T, O, I, ...) in [-1, 1]."""
         codes = self.weight_codes()
         if not self.is_depthwise:
@@ -157,7 +159,7 @@ class BranchLayer(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, sum of the rows' channels, ...) -> the same of the rows' outputs."""
-        weights = self._weight_values()
+        weights = self.weight_values() if self.held is None else self.held
         rows, num_full = self.rows, len(self.rows.full_rows)
         channels = num_full * self.in_channels
         outputs = []
@@ -186,7 +188,11 @@ class BranchLayer(nn.Module):
         The value of an activation is code / levels; the division is done on the weights, which
         are fewer.
         """
-        x_NRM = torch.unflatten(x, 1, (len(index), -1)).flatten(2)
+        is_last = len(index) == 1 and x.is_contiguous(memory_format=torch.channels_last)
+        if is_last:  # in memory order: quantizing does not ask where a value stands
+            x_NRM = x.permute(0, 2, 3, 1).flatten(1).unsqueeze(1)
+        else:
+            x_NRM = torch.unflatten(x, 1, (len(index), -1)).flatten(2)
         if self.rows.is_calibrating:
             self._set_input_ranges(x_NRM, index)
         codes = interval_codes(
@@ -198,7 +204,9 @@ class BranchLayer(nn.Module):
             return products.transpose(0, 1).flatten(1)
         stride, padding, dilation = self.geometry
         return functional.conv2d(
-            codes.view(x.shape),
+            codes.view(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+            if is_last
+            else codes.view(x.shape),
             scaled.flatten(0, 1),
             stride=stride,
             padding=padding,

@@ -1,5 +1,7 @@
-"""What the trainers declare without torch: what they learn, and what they measure."""
+"""What the trainers declare without torch: what they learn, measure, and need to be compiled."""
 
+import os
+import shutil
 from pathlib import Path
 
 from bitsweep.measurement import LOSS, TOP1, Metric
@@ -45,6 +47,17 @@ def data_of_path(path: Path) -> DataDeclaration:
     from bitsweep_trainers.data import paths
 
     return paths.data_of_path(path)
+
+
+def missing_compiler() -> str | None:
+    """Why the compiled kernels cannot be had on this machine; None if they can.
+
+    The C++ compiler is looked for where torch.compile looks: CXX, or g++ on the path.
+    """
+    command = os.environ.get("CXX") or "g++"
+    if shutil.which(command.split()[0]):
+        return None
+    return f"compiled kernels need a C++ compiler, and there is no {command!r}: install g++"
 
 
 TRAINERS: dict[str, TrainerDeclaration] = {one.name: one for one in _DECLARED}

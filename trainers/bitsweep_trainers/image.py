@@ -28,6 +28,7 @@ from bitsweep_trainers.data.augment import (
 )
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays, load_of
+from bitsweep_trainers.declared import missing_compiler
 from bitsweep_trainers.evaluate import measure_all
 from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
 from bitsweep_trainers.methods.table import method_of
@@ -38,6 +39,7 @@ from bitsweep_trainers.sync_norm import synchronise
 
 CALIBRATION_IMAGES = 1024
 PRECISIONS = ("fp32", "bf16")
+BACKENDS = ("eager", "compiled")
 
 
 def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, None]:
@@ -83,6 +85,10 @@ def check(trial: Trial) -> None:
     """Raise InputError for what is asked for and would not be honoured."""
     if trial.precision not in PRECISIONS:
         raise InputError(f"precision must be one of {PRECISIONS}, got {trial.precision!r}")
+    if trial.backend not in BACKENDS:
+        raise InputError(f"backend must be one of {BACKENDS}, got {trial.backend!r}")
+    if trial.backend == "compiled" and (reason := missing_compiler()):
+        raise InputError(f"{reason}, or take the backend eager")
     declared = DECLARED_METHODS[trial.method]
     try:
         trial.recipe.micro_batches(trial.batch_size)

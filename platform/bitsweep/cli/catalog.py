@@ -124,6 +124,8 @@ def doctor() -> None:
     typer.echo(f"ok       models: {', '.join(declarations.models)}")
     load_trainer("image")
     typer.echo("ok       the image trainer loads")
+    compiler = declarations.missing_compiler()
+    typer.echo(f"ok       backend = eager; {compiler or 'compiled kernels can be built'}")
     folder = Path("results")
     try:
         folder.mkdir(exist_ok=True)

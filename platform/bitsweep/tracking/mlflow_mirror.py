@@ -236,6 +236,8 @@ def _params(trial: Trial) -> dict[str, object]:
     }
     if trial.precision != "fp32":
         fixed["precision"] = trial.precision
+    if trial.backend != "eager":
+        fixed["backend"] = trial.backend
     return fixed | recipe_document(trial.recipe) | dict(trial.parameters)
 
 

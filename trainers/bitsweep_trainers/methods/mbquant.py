@@ -10,10 +10,12 @@ from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.trial import Trial
 from bitsweep_trainers.branch_network import (
     active_rows,
+    are_rows_apart,
     branch_layers,
     branch_network,
     branch_norms,
     estimate_norms,
+    logits_row_by_row,
     widen_stem,
 )
 from bitsweep_trainers.branches import BranchPlan
@@ -144,14 +146,15 @@ def draw_table(trial: Trial, generator: torch.Generator) -> BranchTable | None:
 def _backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """All widths in one pass, every row of every width as a group of channels; or one by one."""
+    """All widths in one pass, each row a group of channels or, on a CPU, by itself; or one by one."""
     rows = active_rows(network)
     drawn = draw_table(trial, generator)
     if trial.parameters.get("execution") == PER_WIDTH:
         return backward_per_width(network, trial, images, labels, drawn=drawn)
     rows.activate(rows.all_widths, drawn)
-    logits = network(images).chunk(len(rows.all_widths))
-    loss = widths_loss(logits, labels, trial)
+    by_row = images.is_cpu and are_rows_apart(network)
+    logits: Tensor = logits_row_by_row(network, images) if by_row else network(images)
+    loss = widths_loss(logits.chunk(len(rows.all_widths)), labels, trial)
     torch.autograd.backward(loss)
     return loss.detach()
 

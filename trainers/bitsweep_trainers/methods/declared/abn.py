@@ -131,6 +131,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    has_kernels=True,
     layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.04, source=GROUP),

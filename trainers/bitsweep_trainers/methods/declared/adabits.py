@@ -56,6 +56,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    has_kernels=True,
     layer_kinds=ALL_KINDS,
     takes_signed_inputs=False,
     learning=("classification", "regression"),

@@ -64,6 +64,7 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(1, 2, 3, 4, 5, 6),
     numerics=1,
+    has_kernels=True,
     layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.03),

@@ -116,6 +116,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    has_kernels=True,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(

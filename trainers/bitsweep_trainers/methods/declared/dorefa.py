@@ -56,6 +56,7 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(1, 2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    has_kernels=True,
     layer_kinds=ALL_KINDS,
     takes_signed_inputs=False,
     learning=("classification", "regression"),

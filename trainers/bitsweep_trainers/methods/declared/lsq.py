@@ -31,6 +31,7 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
+    has_kernels=True,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(

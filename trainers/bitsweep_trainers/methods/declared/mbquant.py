@@ -209,7 +209,8 @@ MBQUANT = MethodDeclaration(
     source=PAPER,
     serves="all",
     weight_bits=WEIGHT_BITS,
-    numerics=1,
+    numerics=2,
+    has_kernels=True,
     parameters=(
         learning_rate(0.1, source=CODE),
         Parameter(
