@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import Allocation, Bits, parse_allocation
+from bitsweep.bits import Allocation, Bits
 from bitsweep.cost import Layer
-from bitsweep.taking import by_layer
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.declared import DATA_SETS
 from bitsweep_trainers.layers import quantized_layers
@@ -25,14 +24,6 @@ def body_layers(trial: Trial) -> tuple[Layer, ...]:
     data = DATA_SETS[trial.data]
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     return tuple(layer for layer in layers if layer.place == "body")
-
-
-def body_bits(trial: Trial, num_layers: int) -> tuple[Bits, ...]:
-    """The bits of each layer of the body: those of a given allocation, else the trial's one."""
-    if trial.allocation is None:
-        (bits,) = trial.bits
-        return (bits,) * num_layers
-    return by_layer(parse_allocation(trial.allocation), num_layers)
 
 
 def length_penalty(network: nn.Module, trial: Trial) -> Tensor | None:

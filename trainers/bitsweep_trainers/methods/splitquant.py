@@ -13,7 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bitsweep.bits import Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
     END_BITS,
     Computing,
@@ -121,15 +123,14 @@ def indexed(parts: Sequence[Tensor], coded: Sequence[CodedWeights]) -> IndexedWe
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
     if trial.parameters["fold_batch_norm"]:
         fold_batch_norms(network)
-    replace_layers(network.get_submodule("body"), partial(split_layer, trial=trial))
+    replace_body(network, trial, partial(split_layer, trial=trial))
     for name in ("stem", "head"):
         replace_layers(network.get_submodule(name), _end)
     return network
 
 
-def split_layer(layer: Computing, *, trial: Trial) -> SplitLayer:
+def split_layer(layer: Computing, bits: Bits, *, trial: Trial) -> SplitLayer:
     """The three layers of one; they read the same rounded input."""
-    (bits,) = trial.bits
     is_per_channel = trial.parameters["granularity"] == "channel"
     splits = trial.parameters.get("split_activations", False)
     inputs = (SplitRounder if splits else RangeRounder)(bits=bits.activation)
@@ -167,4 +168,5 @@ SPLITQUANT = Method(
     parameter_groups=_parameter_groups,
     backward=cross_entropy_backward,
     select=select_body,
+    chosen=given_allocation,
 )
