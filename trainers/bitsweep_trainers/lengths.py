@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bitsweep.bits import Allocation, Bits
 from bitsweep.cost import Layer
 from bitsweep.trial import Trial
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.quantizers.cluster_promoting import ClusterPromoting, quantizers
@@ -21,7 +21,7 @@ CORE_BITS = 2
 
 def body_layers(trial: Trial) -> tuple[Layer, ...]:
     """The declared layers of the body of the trial's model on its data, in `modules()` order."""
-    data = DATA_SETS[trial.data]
+    data = data_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     return tuple(layer for layer in layers if layer.place == "body")
 

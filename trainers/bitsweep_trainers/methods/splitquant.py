@@ -20,8 +20,6 @@ from bitsweep_trainers.layers import (
     END_BITS,
     Computing,
     Quantized,
-    QuantizedConv2d,
-    QuantizedLinear,
     fold_batch_norms,
     quantized,
     replace_layers,
@@ -96,11 +94,7 @@ class SplitLayer(nn.Module):
 
     def pack_part(self, place: Place) -> LayerRecord:
         """What a packed file keeps: the parts whole, or without the zeros of other clusters."""
-        records = [
-            one.pack_part(place)
-            for one in self.parts
-            if isinstance(one, QuantizedConv2d | QuantizedLinear)
-        ]
+        records = [one.pack_part(place) for one in self.parts if isinstance(one, Quantized)]
         weights = [one.weights for one in records if isinstance(one.weights, CodedWeights)]
         kept: Weights = PartsWeights(parts=tuple(weights))
         if self.is_indexed:
