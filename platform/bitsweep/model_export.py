@@ -51,11 +51,14 @@ def export_model(
         exported = load_exporter(trial.trainer)(trial, checkpoint, output, form=form, bits=bits)
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+    labels = {one.label for one in trial.bits}
+    if trial.has_learned_bits:
+        labels = {one.bits for one in exported.widths}
     return ModelExport(
         trial=trial,
         exported=exported,
-        recorded_bits=reader.recorded_size(trial),
-        recorded_correct=_recorded_correct(reader, trial),
+        recorded_bits=reader.recorded_size(trial, labels),
+        recorded_correct=_recorded_correct(reader, trial, labels),
     )
 
 
@@ -74,12 +77,11 @@ def _checkpoint(reader: Reader, folders: Folders, trial: Trial) -> Path:
     )
 
 
-def _recorded_correct(reader: Reader, trial: Trial) -> Mapping[str, int]:
+def _recorded_correct(reader: Reader, trial: Trial, labels: set[str]) -> Mapping[str, int]:
     scores = reader.scores(trial.id, split="validation")
     last = max((one.epoch for one in scores), default=0)
-    widths = {one.label for one in trial.bits}
     return {
         one.allocation: one.correct
         for one in scores
-        if one.epoch == last and one.allocation in widths and one.correct is not None
+        if one.epoch == last and one.allocation in labels and one.correct is not None
     }

@@ -144,10 +144,16 @@ class Plan:
     ) -> Trial:
         """The trial of an arm that takes an allocation; ValueError for bits it cannot do.
 
-        None: what it should have been taken from did not finish; the trial stands for that.
+        None: what it should have been taken from did not finish; the trial stands for that. A
+        fixed `activation_bits` of the arm replaces the activations' bits that were taken.
         """
         method = self.method(arm)
-        layers = self.sweep.task.bits[:1] if allocation is None else allocation.layers
+        layers = self.sweep.task.bits[:1]
+        if allocation is not None:
+            layers = tuple(
+                method.allocation_bits(one, arm.parameters) for one in allocation.layers
+            )
+            allocation = Allocation(layers=layers if len(set(layers)) > 1 else layers[:1])
         for one in () if allocation is None else layers:
             if one.weight not in method.weight_bits:
                 can = ", ".join(str(bits) for bits in method.weight_bits)

@@ -329,9 +329,11 @@ def load_data_tools() -> DataTools:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SameLogits:
-    """How an exported file compares with the trained network at one width, on validation images.
+    """How an exported file compares with the trained network at one width, on validation samples.
 
-    `num_apart` counts images of which a logit differs by more than float sums do.
+    `bits` is the label of the width, or of the allocation that a file has for good. `num_apart`
+    counts samples of which an output differs by more than float sums do. A regression has no
+    answers that could agree or be right: None.
     """
 
     bits: str
@@ -339,8 +341,8 @@ class SameLogits:
     largest_difference: float
     largest_logit: float
     num_apart: int
-    num_agreeing: int
-    num_correct: int
+    num_agreeing: int | None
+    num_correct: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,8 @@ from bitsweep.space import Value, resolve
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
-from bitsweep_trainers.methods.adaqat import LearnedWidth, loss_at, widths_of
+from bitsweep_trainers.layers import quantized_layers
+from bitsweep_trainers.methods.adaqat import LearnedWidth, LearnedWidths, loss_at, parts_of
 from bitsweep_trainers.methods.declared.adaqat import DECLARATION
 from bitsweep_trainers.methods.pact import PACT
 
@@ -43,6 +44,20 @@ def batch(made: loop.Training, count: int = 32) -> tuple[Tensor, Tensor]:
     data = made.data
     images = normalise(data.train_images[:count], data.mean, data.std)
     return images, data.train_labels[:count]
+
+
+def body_loss(made: loop.Training, weight: int, activation: int, *layers: int) -> float:
+    """The loss of the batch with these layers of the body, or all, at other bits."""
+    body = [layer for _, layer in quantized_layers(made.network.get_submodule("body"))]
+    bits = Bits(weight=weight, activation=activation)
+    asked = [body[index] for index in layers] or body
+    return loss_at(made.network, asked, bits, *batch(made))
+
+
+def widths_of(made: loop.Training) -> LearnedWidths:
+    """The one pair of widths of a whole body."""
+    (part,) = parts_of(made.network, made.trial)
+    return part.widths
 
 
 def test_the_golden_step() -> None:
@@ -126,9 +141,7 @@ def test_the_other_parameters_get_the_gradients_of_pact() -> None:
 def test_asking_for_the_loss_at_other_bits_leaves_the_network_as_it_was() -> None:
     made = training_of(adaqat(), few())
     before = deepcopy(made.network.state_dict())
-    images, labels = batch(made)
-    low = loss_at(made.network, Bits(weight=2, activation=2), images, labels)
-    high = loss_at(made.network, Bits(weight=8, activation=8), images, labels)
+    low, high = body_loss(made, 2, 2), body_loss(made, 8, 8)
 
     assert low != high
     for name, one in made.network.state_dict().items():
@@ -143,12 +156,10 @@ def test_a_step_moves_the_widths_by_loss_and_price() -> None:
     trial = adaqat(QUICK)
     made = training_of(trial, few())
     images, labels = batch(made)
-    high = loss_at(made.network, Bits(weight=8, activation=8), images, labels)
-    weight = loss_at(made.network, Bits(weight=7, activation=8), images, labels)
-    activation = loss_at(made.network, Bits(weight=8, activation=7), images, labels)
+    high, weight, activation = body_loss(made, 8, 8), body_loss(made, 7, 8), body_loss(made, 8, 7)
     made.method.begin_epoch(made.network, trial, 1)
     made.method.backward(made.network, trial, images, labels, made.noise)
-    widths = widths_of(made.network)
+    widths = widths_of(made)
 
     assert widths.weight.value.item() == pytest.approx(8 - 0.05 * (high - weight + 1.6), abs=1e-6)
     assert widths.activation.value.item() == pytest.approx(
@@ -162,7 +173,7 @@ def test_learned_bits_are_measured_and_a_higher_price_leaves_fewer(tmp_path: Pat
         trial = adaqat({**QUICK, "lambda": price})
         made = training_of(trial, few(train=320, evaluated=50))
         last = list(loop.run(made, workspace_in(tmp_path / str(price))))[-1].measurements[0]
-        bits = widths_of(made.network).bits
+        bits = widths_of(made).bits
         means.append(bits.weight)
 
         assert (last.allocation.label, last.allocator, last.lambda_) == (
@@ -189,6 +200,73 @@ def test_a_restarted_trial_learns_the_same_bits(tmp_path: Path) -> None:
 
     assert whole[0].measurements[0].allocation.label != "w8a8"
     assert [one.measurements for one in rest] == [one.measurements for one in whole[1:]]
+
+
+PER_LAYER: dict[str, Value] = {**QUICK, "widths": "layer"}
+
+
+def test_a_layer_moves_by_its_loss_and_its_share_of_the_price() -> None:
+    trial = adaqat(PER_LAYER)
+    made = training_of(trial, few())
+    high, weight, activation = (
+        body_loss(made, 8, 8),
+        body_loss(made, 7, 8, 0),
+        body_loss(made, 8, 7, 0),
+    )
+    made.method.begin_epoch(made.network, trial, 1)
+    made.method.backward(made.network, trial, *batch(made), made.noise)
+    first, second = parts_of(made.network, trial)
+    # 3x3 kernels at 14 x 14 and 7 x 7 pixels: 16 to 32 and 32 to 64 channels.
+    macs = 14 * 14 * 9 * 16 * 32, 7 * 7 * 9 * 32 * 64
+    price = 0.2 * 8 * macs[0] / sum(macs)
+
+    assert first.share == pytest.approx(macs[0] / sum(macs))
+    assert first.widths.weight.value.item() == pytest.approx(
+        min(8.0, 8 - 2 * 0.05 * (high - weight + price)), abs=1e-6
+    )
+    assert first.widths.activation.value.item() == pytest.approx(
+        min(8.0, 8 - 2 * 0.02 * (high - activation + price)), abs=1e-6
+    )
+    assert second.widths.bits == Bits(weight=8, activation=8)
+
+
+def test_layers_take_turns_until_they_are_fixed() -> None:
+    trial = adaqat(PER_LAYER)
+    made = training_of(trial, few())
+    parts, asked = parts_of(made.network, trial), []
+    for index in range(6):
+        if index == 4:
+            parts[0].widths.weight.is_fixed.fill_(True)
+            parts[0].widths.activation.is_fixed.fill_(True)
+        made.method.backward(made.network, trial, *batch(made), made.noise)
+        asked.append(tuple(int(one.widths.weight.num_steps) for one in parts))
+
+    assert asked == [(1, 0), (1, 1), (2, 1), (2, 2), (2, 3), (2, 4)]
+
+
+def test_bits_per_layer_are_measured_kept_and_learned_again(tmp_path: Path) -> None:
+    given = {**PER_LAYER, "weight_bits_learning_rate": 0.15, "activation_bits_learning_rate": 0.1}
+    trial, data = adaqat(given, epochs=3), few(train=320, evaluated=50)
+    made = training_of(trial, data)
+    whole = list(loop.run(made, workspace_in(tmp_path / "whole")))
+    first = loop.run(training_of(trial, data), workspace_in(tmp_path / "cut"))
+    next(first)
+    next(first)
+    first.close()
+    rest = list(loop.run(training_of(trial, data), workspace_in(tmp_path / "cut")))
+    widths = [part.widths for part in parts_of(made.network, trial)]
+    (last,) = whole[-1].measurements
+
+    assert widths[0].weight.value.item() != widths[1].weight.value.item()
+    assert last.allocation.layers == tuple(one.bits for one in widths)
+    assert [one.weight for one in last.layer_bits[1:-1]] == [
+        one.weight for one in last.allocation.layers
+    ]
+    assert [one.measurements for one in rest] == [one.measurements for one in whole[1:]]
+
+
+def test_the_widths_of_the_paper_leave_no_trace_in_a_trial() -> None:
+    assert adaqat({"widths": "body"}).id == adaqat().id != adaqat({"widths": "layer"}).id
 
 
 def test_a_price_below_zero_is_refused() -> None:

@@ -90,7 +90,7 @@ def test_splitting_a_layer_changes_no_output_before_rounding() -> None:
     network = plain_network()
     trial = trial_of("splitquant", 4, start="0" * 64)
     for _, layer in computing_layers(network.get_submodule("body")):
-        split = split_layer(layer, trial=trial)
+        split = split_layer(layer, *trial.bits, trial=trial)
         select_body(named_body(split), tied(32))
         values = torch.randn(2, layer.weight.shape[1], 8, 8)
         with torch.no_grad():

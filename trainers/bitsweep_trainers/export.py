@@ -1,19 +1,20 @@
 """From a trial's checkpoint to a file for inference, which is read back and compared at once."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import Bits, labels
+from bitsweep.bits import Allocation, Bits, labels
 from bitsweep.errors import InputError
 from bitsweep.trainer import Exported, ExportForm, SameLogits
 from bitsweep.trial import Trial, parse_trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
-from bitsweep_trainers.data.declared import DATA_SETS
-from bitsweep_trainers.data.load import Arrays, load
+from bitsweep_trainers.data.cache import data_of
+from bitsweep_trainers.data.load import Arrays, load_of
 from bitsweep_trainers.evaluate import EVALUATION_BATCH
 from bitsweep_trainers.image import check, make_repeatable
 from bitsweep_trainers.methods.table import method_of
@@ -29,31 +30,38 @@ EQUAL_WITHIN = 1e-4
 def export(
     trial: Trial, checkpoint: Path, output: Path, *, form: ExportForm, bits: Bits | None
 ) -> Exported:
-    """Write a trial's network, read it back and compare both on the images of validation.
+    """Write a trial's network, read it back and compare both on the samples of validation.
 
-    Runs on the CPU. InputError for a checkpoint of another trial and for what a form cannot hold.
+    Runs on the CPU. A network whose bits were learned or given per layer leaves at these.
+    InputError for a checkpoint of another trial and for what a form cannot hold.
     """
     _check_bits(trial, form, bits)
     check(trial)
     make_repeatable(trial, torch.device("cpu"))
-    data, network = load(trial.data), trained_network(trial, checkpoint)
+    data, network = load_of(trial), trained_network(trial, checkpoint)
+    chosen = method_of(trial.method).chosen(network, trial)
+    allocation = None if chosen is None else chosen.allocation
     payload_bits: int | None = None
     padding_bits = header_bytes = 0
     if form == "packed":
-        written = file.save(network, trial, output, mean=data.mean, std=data.std)
-        widths, found = trial.bits, _packed_logits(file.load(output))
+        written = file.save(
+            network, trial, output, mean=data.mean, std=data.std, allocation=allocation
+        )
+        widths, found = trial.bits, _packed_outputs(file.load(output))
         payload_bits, padding_bits = written.payload_bits, written.padding_bits
         header_bytes = written.header_bytes
     else:
         widths = (bits or trial.bits[-1],)
-        found = _onnx_logits(network, trial, output, data=data, bits=widths[0])
+        found = _onnx_outputs(
+            network, trial, output, data=data, bits=widths[0], allocation=allocation
+        )
     return Exported(
         payload_bits=payload_bits,
         padding_bits=padding_bits,
         header_bytes=header_bytes,
         file_bytes=output.stat().st_size,
-        claimed_bits=file.claimed_bits(trial),
-        widths=tuple(_compared(network, trial, data, found, bits=one) for one in widths),
+        claimed_bits=file.claimed_bits(trial, allocation),
+        widths=_all_compared(network, trial, data, found, widths, allocation),
     )
 
 
@@ -62,6 +70,9 @@ def _check_bits(trial: Trial, form: ExportForm, bits: Bits | None) -> None:
         return
     if form == "packed":
         raise InputError("a packed file holds all widths: --bits belongs to --format onnx")
+    if trial.has_learned_bits:
+        message = "its layers have the bits that were learned or given: leave --bits out"
+        raise InputError(f"trial {trial.short_id} serves no width: {message}")
     if bits not in trial.bits:
         raise InputError(
             f"trial {trial.short_id} serves {labels(trial.bits)}, not {bits.label}: --bits"
@@ -74,7 +85,7 @@ def trained_network(trial: Trial, checkpoint: Path) -> nn.Module:
     came = parse_trial(document["trial"])
     if came.id != trial.id:
         raise InputError(f"{checkpoint} is of trial {came.short_id}, not of {trial.short_id}")
-    declared, method = DATA_SETS[trial.data], method_of(trial.method)
+    declared, method = data_of(trial), method_of(trial.method)
     draws = loop.stream(trial.seed, "model")
     network: nn.Module = build(trial.model, declared.shape, declared.classes, draws)
     network = method.convert(network, trial, loop.stream(trial.seed, "convert"))
@@ -83,54 +94,81 @@ def trained_network(trial: Trial, checkpoint: Path) -> nn.Module:
     return network.eval()
 
 
-Logits = Callable[[Bits, Tensor], Tensor]
+# Bits (None: the file's own), normalised samples -> outputs.
+Outputs = Callable[[Bits | None, Tensor], Tensor]
 
 
-def _packed_logits(network: PackedNetwork) -> Logits:
-    def logits(bits: Bits, images: Tensor) -> Tensor:
-        network.set_bits(bits)
-        return network(images)  # type: ignore[no-any-return]  # a module's call is untyped
+def _packed_outputs(network: PackedNetwork) -> Outputs:
+    def outputs(bits: Bits | None, samples: Tensor) -> Tensor:
+        if bits is not None:
+            network.set_bits(bits)
+        return network(samples)  # type: ignore[no-any-return]  # a module's call is untyped
 
-    return logits
+    return outputs
 
 
-def _onnx_logits(
-    network: nn.Module, trial: Trial, output: Path, *, data: Arrays, bits: Bits
-) -> Logits:
+def _onnx_outputs(
+    network: nn.Module,
+    trial: Trial,
+    output: Path,
+    *,
+    data: Arrays,
+    bits: Bits,
+    allocation: Allocation | None,
+) -> Outputs:
     """Write the graph by way of a packed file, so that both formats say the same."""
     scratch = output.with_name(f"{output.name}.packed")
     try:
-        file.save(network, trial, scratch, mean=data.mean, std=data.std)
+        file.save(network, trial, scratch, mean=data.mean, std=data.std, allocation=allocation)
         packed = file.load(scratch)
     finally:
         scratch.unlink(missing_ok=True)
-    packed.set_bits(bits)
+    if allocation is None:
+        packed.set_bits(bits)
     write_onnx(packed, output)
-    return lambda _, images: onnx_logits(output, images)
+    return lambda _, samples: onnx_logits(output, samples)
+
+
+def _all_compared(
+    network: nn.Module,
+    trial: Trial,
+    data: Arrays,
+    found: Outputs,
+    widths: Sequence[Bits],
+    allocation: Allocation | None,
+) -> tuple[SameLogits, ...]:
+    """At each width, or at the one allocation that the network is set to."""
+    if allocation is not None:
+        return (_compared(network, data, partial(found, None), label=allocation.label),)
+    compared = []
+    for bits in widths:
+        method_of(trial.method).select(network, bits)
+        compared.append(_compared(network, data, partial(found, bits), label=bits.label))
+    return tuple(compared)
 
 
 @torch.inference_mode()
 def _compared(
-    network: nn.Module, trial: Trial, data: Arrays, found: Logits, *, bits: Bits
+    network: nn.Module, data: Arrays, found: Callable[[Tensor], Tensor], *, label: str
 ) -> SameLogits:
     """Trained network against file, over the whole validation split."""
-    method_of(trial.method).select(network, bits)
     pairs: list[tuple[Tensor, Tensor]] = []
-    for batch in torch.split(data.validation_images, EVALUATION_BATCH):
-        images = normalise(batch, data.mean, data.std)
-        pairs.append((network(images), found(bits, images)))
+    for begin in range(0, len(data.validation_labels), EVALUATION_BATCH):
+        batch = data.validation_images[begin : begin + EVALUATION_BATCH]
+        samples = normalise(batch, data.mean, data.std)
+        pairs.append((network(samples), found(samples)))
     own, other = (torch.cat(one) for one in _transposed(pairs))
     difference = (own - other).abs()
-    largest = float(own.abs().max())
-    answers = other.argmax(1)
+    largest, labels = float(own.abs().max()), data.validation_labels
+    answers = None if labels.is_floating_point() else other.argmax(1)
     return SameLogits(
-        bits=bits.label,
+        bits=label,
         images=len(own),
         largest_difference=float(difference.max()),
         largest_logit=largest,
         num_apart=int((difference.amax(1) > EQUAL_WITHIN * largest).sum()),
-        num_agreeing=int((own.argmax(1) == answers).sum()),
-        num_correct=int((answers == data.validation_labels).sum()),
+        num_agreeing=None if answers is None else int((own.argmax(1) == answers).sum()),
+        num_correct=None if answers is None else int((answers == labels).sum()),
     )
 
 

@@ -88,6 +88,15 @@ class QuantizedConv1d(nn.Conv1d):
         output: Tensor = self._conv_forward(self.input_quantizer(values), weights_OIL, self.bias)
         return output
 
+    def pack_part(self, place: Place) -> LayerRecord:
+        """What a packed file keeps."""
+        return layer_record(
+            self,
+            place,
+            weight_quantizer=self.weight_quantizer,
+            input_quantizer=self.input_quantizer,
+        )
+
 
 class QuantizedLinear(nn.Linear):
     """A linear map of quantized inputs by quantized weights; shares the given one's tensors."""

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import Allocation, Bits, parse_allocation
+from bitsweep.bits import Allocation, Bits
 from bitsweep.cost import Layer
-from bitsweep.taking import by_layer
 from bitsweep.trial import Trial
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.quantizers.cluster_promoting import ClusterPromoting, quantizers
@@ -22,17 +21,9 @@ CORE_BITS = 2
 
 def body_layers(trial: Trial) -> tuple[Layer, ...]:
     """The declared layers of the body of the trial's model on its data, in `modules()` order."""
-    data = DATA_SETS[trial.data]
+    data = data_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     return tuple(layer for layer in layers if layer.place == "body")
-
-
-def body_bits(trial: Trial, num_layers: int) -> tuple[Bits, ...]:
-    """The bits of each layer of the body: those of a given allocation, else the trial's one."""
-    if trial.allocation is None:
-        (bits,) = trial.bits
-        return (bits,) * num_layers
-    return by_layer(parse_allocation(trial.allocation), num_layers)
 
 
 def length_penalty(network: nn.Module, trial: Trial) -> Tensor | None:

@@ -15,7 +15,7 @@ from bitsweep.cost import LayerBits
 from bitsweep.measurement import Allocator, Measurement, Split
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.augment import normalise
-from bitsweep_trainers.data.declared import DATA_SETS
+from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.methods.declared.bit_mixer import allocation_layer_bits
@@ -121,6 +121,6 @@ def _measure(
 
 def mixed_layer_bits(trial: Trial, bits: Sequence[int]) -> tuple[LayerBits, ...]:
     """The bits of every layer, ends included, at these bits of the body's layers."""
-    data = DATA_SETS[trial.data]
+    data = data_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     return allocation_layer_bits(layers, [tied(one) for one in bits], trial.bits)

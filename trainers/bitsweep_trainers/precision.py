@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep_trainers.branches import BranchLayer
-from bitsweep_trainers.layers import QuantizedConv2d, QuantizedLinear
+from bitsweep_trainers.layers import Quantized
 
 PARTS = ("stem", "body", "head")
 
@@ -63,7 +63,7 @@ def train_in_bf16(network: nn.Module) -> None:
     for name in PARTS:
         parts.attach(network.get_submodule(name))
     for module in network.modules():
-        if isinstance(module, QuantizedConv2d | QuantizedLinear):
+        if isinstance(module, Quantized):
             quantizers.attach(module.weight_quantizer)
             quantizers.attach(module.input_quantizer)
         elif isinstance(module, BranchLayer):  # quantizes within its own forward pass

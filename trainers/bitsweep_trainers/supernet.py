@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
-    QuantizedConv2d,
-    QuantizedLinear,
     quantize_ends,
     quantized,
     quantized_layers,
@@ -145,7 +143,7 @@ def allocate(network: nn.Module, widths: Sequence[int]) -> None:
     bits_of = {path: bits for group, bits in zip(groups, widths, strict=True) for path in group}
     current = widths[0]
     for path, module in network.get_submodule("body").named_modules():
-        if isinstance(module, QuantizedConv2d | QuantizedLinear):
+        if isinstance(module, Quantized):
             current = bits_of[f"body.{path}"]
             module.weight_quantizer.bits = current  # type: ignore[assignment]  # a plain int
             module.input_quantizer.bits = current  # type: ignore[assignment]

@@ -15,6 +15,7 @@ from bitsweep.trainer import ExportForm
 if TYPE_CHECKING:
     from bitsweep.bits import Bits
     from bitsweep.model_export import ModelExport
+    from bitsweep.trainer import SameLogits
 
 NOT_THE_SAME = 1
 
@@ -59,6 +60,13 @@ def _bits(text: str | None) -> "Bits | None":
         raise InputError(f"--bits: {error}") from error
 
 
+def _answers(one: "SameLogits", recorded: int | None) -> str:
+    if one.num_correct is None:
+        return ""
+    shown = "" if recorded is None else f", recorded {recorded}"
+    return f", top-1 agrees on {one.num_agreeing}; {one.num_correct} correct{shown}"
+
+
 def _document(made: "ModelExport", output: Path) -> dict[str, object]:
     return {
         "trial": made.trial.id,
@@ -84,8 +92,7 @@ def _text(made: "ModelExport", output: Path) -> str:
         correct = made.recorded_correct.get(one.bits)
         lines.append(
             f"{one.bits}: largest logit difference {one.largest_difference:.3g} "
-            f"(logits up to {one.largest_logit:.3g}), {one.num_apart} of {one.images} images "
-            f"apart, top-1 agrees on {one.num_agreeing}; {one.num_correct} correct"
-            + ("" if correct is None else f", recorded {correct}")
+            f"(logits up to {one.largest_logit:.3g}), {one.num_apart} of {one.images} apart"
+            + _answers(one, correct)
         )
     return "\n".join([*lines, *(f"FAULT: {one}" for one in made.faults)])

@@ -1,6 +1,6 @@
 """Reading the result database: plain records out, no SQL beyond this package."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, cast
@@ -261,14 +261,14 @@ class Reader:
             raise InputError(f"several trials begin with {prefix!r}: give more digits")
         return parse_trial(found[0]["document"])
 
-    def recorded_size(self, trial: Trial) -> int | None:
-        """Bits of the stored model with 8-bit ends, as recorded at the trial's widths."""
+    def recorded_size(self, trial: Trial, labels: Collection[str]) -> int | None:
+        """Bits of the stored model with 8-bit ends, the largest recorded at these allocations."""
         table, allocations = schema.measurements, schema.allocations
         query = (
             select(func.max(table.c.size_bits_whole_ends8).label("size_bits"))
             .select_from(table.join(allocations, allocations.c.id == table.c.allocation_id))
             .where(table.c.trial_id == trial.id)
-            .where(allocations.c.label.in_([one.label for one in trial.bits]))
+            .where(allocations.c.label.in_(sorted(labels)))
         )
         found = self.rows(query)[0]["size_bits"]
         return None if found is None else int(found)

@@ -9,22 +9,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import FULL_PRECISION_BITS, Bits, parse_allocation
+from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
     calibrate_steps,
-    computing_layers,
     float_groups,
     quantize_ends,
     quantized,
     quantized_layers,
-    replace_layers,
     step_group,
 )
 from bitsweep_trainers.lengths import (
-    body_bits,
     freeze_lengths,
     learned_allocation,
     length_penalty,
@@ -45,8 +43,6 @@ from bitsweep_trainers.quantizers.hard_concrete import draw_uniform
 
 def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
     """Body layers get CPQ quantizers (weights with DropBits), the ends become 8-bit LSQ layers."""
-    body = network.get_submodule("body")
-    bits_by_layer = iter(body_bits(trial, len(computing_layers(body))))
     parameters = trial.parameters
     noise = noise_of(parameters)
     # The choices below are checked when a trial's parameters are resolved.
@@ -54,8 +50,7 @@ def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.
     weight_ste = cast(Ste, parameters["ste"])
     input_ste = cast(Ste, parameters.get("ste_act", "plain"))
 
-    def make(layer: Computing) -> Quantized:
-        bits = next(bits_by_layer)
+    def make(layer: Computing, bits: Bits) -> Quantized:
         weights = ClusterPromoting(
             bits=bits.weight,
             kind=weight_kind,
@@ -73,7 +68,7 @@ def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.
         return quantized(layer, weight_quantizer=weights, input_quantizer=inputs)
 
     quantize_ends(network, backend=trial.backend)
-    replace_layers(body, make)
+    replace_body(network, trial, make)
     return network
 
 
@@ -164,10 +159,8 @@ def last_learning_epoch(trial: Trial) -> int:
 
 def chosen(network: nn.Module, trial: Trial) -> Chosen | None:
     """The allocation as it stands, where a trial learns lengths or was given an allocation."""
-    if trial.allocation is not None:
-        return Chosen(allocation=parse_allocation(trial.allocation))
     if trial.parameters.get("task") != "hetero":
-        return None
+        return given_allocation(network, trial)
     return Chosen(
         allocation=learned_allocation(network),
         allocator="learned",

@@ -6,13 +6,16 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from bitsweep.bits import Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
+    Computing,
+    Quantized,
     calibrate_steps,
     float_groups,
     learned_step_layer,
     quantize_ends,
-    replace_layers,
     select_body,
     step_group,
 )
@@ -21,18 +24,20 @@ from bitsweep_trainers.methods.fp32 import cross_entropy_backward
 
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
-    (bits,) = trial.bits
     counts_batch = bool(trial.parameters["n_counts_batch"])
     quantize_ends(network, backend=trial.backend, n_counts_batch=counts_batch)
-    make = partial(
-        learned_step_layer,
+    replace_body(network, trial, partial(_layer, trial=trial))
+    return network
+
+
+def _layer(source: Computing, bits: Bits, *, trial: Trial) -> Quantized:
+    return learned_step_layer(
+        source,
         weight_bits=bits.weight,
         activation_bits=bits.activation,
         backend=trial.backend,
-        n_counts_batch=counts_batch,
+        n_counts_batch=bool(trial.parameters["n_counts_batch"]),
     )
-    replace_layers(network.get_submodule("body"), make)
-    return network
 
 
 def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
@@ -55,4 +60,5 @@ LSQ = Method(
     parameter_groups=_parameter_groups,
     backward=cross_entropy_backward,
     select=select_body,
+    chosen=given_allocation,
 )

@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
@@ -16,7 +17,6 @@ from bitsweep_trainers.layers import (
     quantize_ends,
     quantized,
     quantized_layers,
-    replace_layers,
     select_body,
     step_group,
 )
@@ -28,12 +28,11 @@ from bitsweep_trainers.quantizers.learned_step import LearnedStep
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
     quantize_ends(network, backend=trial.backend)
-    replace_layers(network.get_submodule("body"), partial(_layer, trial=trial))
+    replace_body(network, trial, partial(_layer, trial=trial))
     return network
 
 
-def _layer(source: Computing, *, trial: Trial) -> Quantized:
-    (bits,) = trial.bits
+def _layer(source: Computing, bits: Bits, *, trial: Trial) -> Quantized:
     return quantized(
         source,
         weight_quantizer=LearnedStep(bits=bits.weight, role="weight", backend=trial.backend),
@@ -90,4 +89,5 @@ LSQ_PLUS = Method(
     parameter_groups=_parameter_groups,
     backward=cross_entropy_backward,
     select=select_body,
+    chosen=given_allocation,
 )

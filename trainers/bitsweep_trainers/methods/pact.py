@@ -6,7 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from bitsweep.bits import Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
@@ -14,7 +16,6 @@ from bitsweep_trainers.layers import (
     float_groups,
     quantize_ends,
     quantized,
-    replace_layers,
     select_body,
     step_group,
 )
@@ -26,12 +27,11 @@ from bitsweep_trainers.quantizers.dorefa import DorefaWeights
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
     quantize_ends(network, backend=trial.backend)
-    replace_layers(network.get_submodule("body"), partial(_layer, trial=trial))
+    replace_body(network, trial, partial(_layer, trial=trial))
     return network
 
 
-def _layer(source: Computing, *, trial: Trial) -> Quantized:
-    (bits,) = trial.bits
+def _layer(source: Computing, bits: Bits, *, trial: Trial) -> Quantized:
     given = trial.parameters
     return quantized(
         source,
@@ -88,4 +88,5 @@ PACT = Method(
     parameter_groups=_parameter_groups,
     backward=cross_entropy_backward,
     select=select_body,
+    chosen=given_allocation,
 )

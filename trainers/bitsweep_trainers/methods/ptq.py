@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from bitsweep.bits import Bits
+from bitsweep.bits import Bits, tied
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
     END_BITS,
     Computing,
@@ -25,17 +26,16 @@ CALIBRATION_BATCH = 128
 
 
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
-    (bits,) = trial.bits
     if trial.parameters["fold_batch_norm"]:
         fold_batch_norms(network)
-    ends = Bits(weight=END_BITS, activation=END_BITS)
-    for name in ("stem", "body", "head"):
-        make = partial(_rounded, trial=trial, bits=bits if name == "body" else ends)
-        replace_layers(network.get_submodule(name), make)
+    replace_body(network, trial, partial(_rounded, trial=trial))
+    ends = partial(_rounded, bits=tied(END_BITS), trial=trial)
+    for name in ("stem", "head"):
+        replace_layers(network.get_submodule(name), ends)
     return network
 
 
-def _rounded(layer: Computing, *, trial: Trial, bits: Bits) -> Quantized:
+def _rounded(layer: Computing, bits: Bits, *, trial: Trial) -> Quantized:
     return quantized(
         layer,
         weight_quantizer=WeightRounder(
@@ -83,4 +83,5 @@ PTQ = Method(
     parameter_groups=_parameter_groups,
     backward=cross_entropy_backward,
     select=select_body,
+    chosen=given_allocation,
 )

@@ -13,13 +13,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from bitsweep.bits import Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.allocated import given_allocation, replace_body
 from bitsweep_trainers.layers import (
     END_BITS,
     Computing,
     Quantized,
-    QuantizedConv2d,
-    QuantizedLinear,
     fold_batch_norms,
     quantized,
     replace_layers,
@@ -94,11 +94,7 @@ class SplitLayer(nn.Module):
 
     def pack_part(self, place: Place) -> LayerRecord:
         """What a packed file keeps: the parts whole, or without the zeros of other clusters."""
-        records = [
-            one.pack_part(place)
-            for one in self.parts
-            if isinstance(one, QuantizedConv2d | QuantizedLinear)
-        ]
+        records = [one.pack_part(place) for one in self.parts if isinstance(one, Quantized)]
         weights = [one.weights for one in records if isinstance(one.weights, CodedWeights)]
         kept: Weights = PartsWeights(parts=tuple(weights))
         if self.is_indexed:
@@ -121,15 +117,14 @@ def indexed(parts: Sequence[Tensor], coded: Sequence[CodedWeights]) -> IndexedWe
 def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
     if trial.parameters["fold_batch_norm"]:
         fold_batch_norms(network)
-    replace_layers(network.get_submodule("body"), partial(split_layer, trial=trial))
+    replace_body(network, trial, partial(split_layer, trial=trial))
     for name in ("stem", "head"):
         replace_layers(network.get_submodule(name), _end)
     return network
 
 
-def split_layer(layer: Computing, *, trial: Trial) -> SplitLayer:
+def split_layer(layer: Computing, bits: Bits, *, trial: Trial) -> SplitLayer:
     """The three layers of one; they read the same rounded input."""
-    (bits,) = trial.bits
     is_per_channel = trial.parameters["granularity"] == "channel"
     splits = trial.parameters.get("split_activations", False)
     inputs = (SplitRounder if splits else RangeRounder)(bits=bits.activation)
@@ -167,4 +162,5 @@ SPLITQUANT = Method(
     parameter_groups=_parameter_groups,
     backward=cross_entropy_backward,
     select=select_body,
+    chosen=given_allocation,
 )

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from bitsweep.bits import Allocation
 from bitsweep.cost import DEFAULT_CONVENTION, size_bits
 from bitsweep.errors import BitsweepError, InputError
 from bitsweep.trial import Trial, parse_trial, trial_document
 from bitsweep_trainers.branch_network import branch_network
 from bitsweep_trainers.branches import BranchLayer, BranchNorm
-from bitsweep_trainers.data.declared import DATA_SETS
-from bitsweep_trainers.evaluate import layer_bits
+from bitsweep_trainers.data.cache import data_of
+from bitsweep_trainers.evaluate import allocated_layer_bits, layer_bits
 from bitsweep_trainers.methods.mbquant import branch_plan
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS
@@ -25,7 +26,7 @@ from bitsweep_trainers.packed.network import (
     PackedNetwork,
     PackedNorm,
 )
-from bitsweep_trainers.packed.pack import Norm, parts_of
+from bitsweep_trainers.packed.pack import Computing, Norm, parts_of
 from bitsweep_trainers.packed.records import (
     PART_KINDS,
     BranchNormRecord,
@@ -38,10 +39,15 @@ from bitsweep_trainers.packed.records import (
 )
 
 
-def claimed_bits(trial: Trial) -> int:
-    """The size that the trial's method declares, in bits: that of the widest network."""
-    data = DATA_SETS[trial.data]
+def claimed_bits(trial: Trial, allocation: Allocation | None = None) -> int:
+    """The size that the trial's method declares, in bits: that of the widest network.
+
+    allocation: the bits of each layer where they are given or learned per layer.
+    """
+    data = data_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
+    if allocation is not None:
+        return size_bits(layers, allocated_layer_bits(trial, allocation), DEFAULT_CONVENTION)
     return max(size_bits(layers, layer_bits(trial, one), DEFAULT_CONVENTION) for one in trial.bits)
 
 
@@ -52,14 +58,19 @@ def save(
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
+    allocation: Allocation | None = None,
 ) -> container.Written:
-    """Write a trained network; InputError for a quantizer without a packed form, OSError."""
-    data, encoder = DATA_SETS[trial.data], Encoder()
-    parts = parts_of(network, trial.bits)
+    """Write a trained network; InputError for a quantizer without a packed form, OSError.
+
+    allocation: what a network is set to whose layers have bits of their own.
+    """
+    data, encoder = data_of(trial), Encoder()
+    parts = parts_of(network, trial.bits, allocation=allocation)
     document = {
         "trial": trial_document(trial),
         "trial_id": trial.id,
-        "widths": [one.label for one in trial.bits],
+        "widths": [one.label for one in trial.bits] if allocation is None else [],
+        **({} if allocation is None else {"allocation": allocation.label}),
         "data": {
             "name": data.name,
             "shape": list(data.shape),
@@ -67,7 +78,7 @@ def save(
             "mean": list(mean),
             "std": list(std),
         },
-        "claimed_bits": claimed_bits(trial),
+        "claimed_bits": claimed_bits(trial, allocation),
         "convention": str(DEFAULT_CONVENTION),
         # A list: the order of the layers is part of what is said.
         "parts": [{"path": name, **encoder.encode(one, name)} for name, one in parts.items()],
@@ -98,7 +109,7 @@ def _network(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> 
         raise ValueError("a part is neither a layer nor a batch norm")
     plain = _shell(trial, header, parts)
     for name, module in list(plain.named_modules()):
-        if isinstance(module, nn.Conv2d | nn.Linear | Norm | BranchLayer | BranchNorm):
+        if isinstance(module, Computing | Norm | BranchLayer | BranchNorm):
             plain.set_submodule(name, _module(name, module, parts.pop(name, None)))
     if parts:
         raise ValueError(f"the model {trial.model} has no {', '.join(parts)}")
@@ -107,8 +118,8 @@ def _network(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> 
 
 def _shell(trial: Trial, header: Mapping[str, Any], parts: Mapping[str, Part]) -> nn.Module:
     """The model with modules to be replaced; its body in branches where the file has some."""
-    shape, generator = header["data"]["shape"], torch.Generator()
-    shape = int(shape[0]), int(shape[1]), int(shape[2])
+    generator = torch.Generator()
+    shape = tuple(int(one) for one in header["data"]["shape"])
     network: nn.Module = build(trial.model, shape, int(header["data"]["classes"]), generator)
     if any(isinstance(one, BranchRecord) for one in parts.values()):
         layers = MODELS[trial.model].layers(shape, int(header["data"]["classes"]))
@@ -118,7 +129,7 @@ def _shell(trial: Trial, header: Mapping[str, Any], parts: Mapping[str, Part]) -
 
 def _module(name: str, source: nn.Module, part: Part | None) -> nn.Module:
     """What stands in the place of a module; a norm without a record was folded into its layer."""
-    if isinstance(part, LayerRecord) and isinstance(source, nn.Conv2d | nn.Linear):
+    if isinstance(part, LayerRecord) and isinstance(source, Computing):
         return PackedLayer(part, source)
     if isinstance(part, NormRecord) and isinstance(source, Norm):
         return PackedNorm(part)

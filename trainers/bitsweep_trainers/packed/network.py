@@ -12,6 +12,7 @@ from bitsweep.errors import InputError
 from bitsweep_trainers.branch_rows import ActiveRows
 from bitsweep_trainers.branches import BranchLayer, BranchNorm
 from bitsweep_trainers.data.augment import normalise
+from bitsweep_trainers.packed.pack import Computing
 from bitsweep_trainers.packed.records import (
     BranchNormRecord,
     BranchRecord,
@@ -43,12 +44,13 @@ def folded_norm(values: Tensor, norm: Folded) -> Tensor:
 class PackedLayer(nn.Module):
     """A convolution or linear map of rounded inputs by weights made from codes at the switch."""
 
-    def __init__(self, record: LayerRecord, source: nn.Conv2d | nn.Linear) -> None:
+    def __init__(self, record: LayerRecord, source: Computing) -> None:
         super().__init__()
         self.record = record
         self.is_linear = isinstance(source, nn.Linear)
-        self.geometry: dict[str, Any] = {}  # keywords of conv2d
-        if isinstance(source, nn.Conv2d):
+        self.is_series = isinstance(source, nn.Conv1d)
+        self.geometry: dict[str, Any] = {}  # keywords of conv2d or conv1d
+        if isinstance(source, nn.Conv2d | nn.Conv1d):
             if source.padding_mode != "zeros":
                 raise ValueError(f"padding mode {source.padding_mode} is not supported")
             self.geometry = {
@@ -81,6 +83,8 @@ class PackedLayer(nn.Module):
     def _compute(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.is_linear:
             return functional.linear(values, weight, bias)
+        if self.is_series:
+            return functional.conv1d(values, weight, bias, **self.geometry)
         return functional.conv2d(values, weight, bias, **self.geometry)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "PackedLayer":
@@ -153,7 +157,8 @@ class PackedNetwork(nn.Module):
     """A network for inference; `widths` are the bits that it can be switched to.
 
     `header` is what the file says of itself: trial, model, data, sizes. It runs at the largest
-    width until `set_bits` is called, and has nothing that learns.
+    width until `set_bits` is called, and has nothing that learns. `allocation` is the label of the
+    bits that its layers have for good, each its own; there are no widths then.
     """
 
     def __init__(self, network: nn.Module, header: Mapping[str, Any]) -> None:
@@ -163,7 +168,11 @@ class PackedNetwork(nn.Module):
         self.widths = tuple(parse_bits(str(one)) for one in header["widths"])
         self.mean = tuple(float(one) for one in header["data"]["mean"])
         self.std = tuple(float(one) for one in header["data"]["std"])
-        self.set_bits(self.widths[-1])
+        self.allocation = header.get("allocation")
+        if self.allocation is None:
+            self.set_bits(self.widths[-1])
+        else:
+            self._set_layers([])
         self.eval()
 
     @property
@@ -180,6 +189,8 @@ class PackedNetwork(nn.Module):
 
         InputError for bits that the file does not hold.
         """
+        if self.allocation is not None:
+            raise InputError(f"the file holds {self.allocation} alone: its bits are not switched")
         if isinstance(bits, Sequence) and not isinstance(bits, str):
             self._set_layers([self._known(one) for one in bits])
             return
@@ -215,11 +226,11 @@ class PackedNetwork(nn.Module):
                 one.switch(bits_of)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (N, C, H, W) -> logits (N, classes)."""
+        """Normalised images (N, C, H, W), series or vectors -> logits (N, classes), or vectors."""
         logits: Tensor = self.network(images)
         return logits
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Tensor:
-        """uint8 images (N, C, H, W) -> logits (N, classes)."""
+        """uint8 images (N, C, H, W), or series or vectors as they are in the data, -> logits."""
         return self.forward(normalise(images, self.mean, self.std))

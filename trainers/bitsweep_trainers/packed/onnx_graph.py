@@ -156,13 +156,13 @@ def _layer(graph: Graph, module: nn.Module, values: str, name: str) -> str:
     if module.is_linear:
         return graph.node("Gemm", inputs, name, transB=1)
     keywords = module.geometry
-    down, right = keywords["padding"]
+    padding = list(keywords["padding"])
     return graph.node(
         "Conv",
         inputs,
         name,
         strides=list(keywords["stride"]),
-        pads=[down, right, down, right],
+        pads=[*padding, *padding],
         dilations=list(keywords["dilation"]),
         group=keywords["groups"],
     )
@@ -231,9 +231,10 @@ def _norm(graph: Graph, module: nn.Module, values: str, name: str) -> str:
 
 
 def _max_pool(graph: Graph, module: nn.Module, values: str, name: str) -> str:
-    assert isinstance(module, nn.MaxPool2d)
+    assert isinstance(module, nn.MaxPool2d | nn.MaxPool1d)
+    num_axes = 2 if isinstance(module, nn.MaxPool2d) else 1
     kernel, stride, padding = (
-        [one, one] if isinstance(one, int) else [int(side) for side in one]
+        [one] * num_axes if isinstance(one, int) else [int(side) for side in one]
         for one in (module.kernel_size, module.stride, module.padding)
     )
     return graph.node(
@@ -248,8 +249,8 @@ def _max_pool(graph: Graph, module: nn.Module, values: str, name: str) -> str:
 
 
 def _mean_pool(graph: Graph, module: nn.Module, values: str, name: str) -> str:
-    assert isinstance(module, nn.AdaptiveAvgPool2d)
-    if module.output_size not in (1, (1, 1)):
+    assert isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveAvgPool1d)
+    if module.output_size not in (1, (1,), (1, 1)):
         raise InputError(f"{name} pools to {module.output_size}: ONNX export knows 1 alone")
     return graph.node("GlobalAveragePool", [values], name)
 
@@ -281,7 +282,9 @@ DRAWN: dict[type[nn.Module], Callable[[Graph, nn.Module, str, str], str]] = {
     PackedNorm: _norm,
     nn.ReLU: _simple("Relu"),
     nn.MaxPool2d: _max_pool,
+    nn.MaxPool1d: _max_pool,
     nn.AdaptiveAvgPool2d: _mean_pool,
+    nn.AdaptiveAvgPool1d: _mean_pool,
     nn.Flatten: _simple("Flatten", axis=1),
     nn.Identity: _simple("Identity"),
     PadShortcut: _pad_shortcut,

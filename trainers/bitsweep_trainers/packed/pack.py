@@ -12,28 +12,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep.bits import FULL_PRECISION_BITS, Bits
+from bitsweep.bits import FULL_PRECISION_BITS, Allocation, Bits
 from bitsweep.errors import InputError
+from bitsweep.taking import by_layer
 from bitsweep_trainers.packed.inputs import Input
 from bitsweep_trainers.packed.records import Folded, LayerRecord, NormRecord, Part
 from bitsweep_trainers.packed.weights import FloatWeights, Weights
 
 END_BITS = 8
 Norm = nn.BatchNorm1d | nn.BatchNorm2d
-Computing = nn.Conv2d | nn.Linear
+Computing = nn.Conv2d | nn.Conv1d | nn.Linear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a module stands: its path, the layer before it, the layers of the body in order.
 
-    `widths` are those of the trial; several of them are switched between.
+    `widths` are those of the trial; several of them are switched between. `own` are the bits of
+    each layer of the body where they are given or learned per layer.
     """
 
     path: str
     layer_before: str
     body: tuple[str, ...]
     widths: tuple[Bits, ...]
+    own: tuple[Bits, ...] = ()
 
     @property
     def is_switched(self) -> bool:
@@ -43,8 +46,10 @@ class Place:
     @property
     def bits(self) -> tuple[int, int]:
         """(weight, activation) of a layer that is not switched; the ends have 8."""
-        own = self.widths[-1]
-        return (own.weight, own.activation) if self.path in self.body else (END_BITS, END_BITS)
+        if self.path not in self.body:
+            return END_BITS, END_BITS
+        own = self.own[self.body.index(self.path)] if self.own else self.widths[-1]
+        return own.weight, own.activation
 
 
 @runtime_checkable
@@ -124,8 +129,13 @@ def folded(norm: nn.Module) -> Folded:
     return folded_of(norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps)
 
 
-def parts_of(network: nn.Module, widths: tuple[Bits, ...]) -> dict[str, Part]:
-    """The records of a network's layers and norms, by path, in `modules()` order."""
+def parts_of(
+    network: nn.Module, widths: tuple[Bits, ...], *, allocation: Allocation | None = None
+) -> dict[str, Part]:
+    """The records of a network's layers and norms, by path, in `modules()` order.
+
+    allocation: that of a network whose layers have bits of their own, to which it is set.
+    """
     kept: dict[str, nn.Module] = {}
     for path, module in network.named_modules():
         if any(path.startswith(f"{one}.") for one in kept):
@@ -134,17 +144,18 @@ def parts_of(network: nn.Module, widths: tuple[Bits, ...]) -> dict[str, Part]:
             kept[path] = module
     layers = [path for path, one in kept.items() if not _is_norm(one)]
     body = tuple(path for path in layers if path.startswith("body."))
+    own = () if allocation is None else by_layer(allocation, len(body))
     found: dict[str, Part] = {}
     before = ""
     for path, one in kept.items():
         before = path if path in layers else before
-        place = Place(path=path, layer_before=before, body=body, widths=widths)
+        place = Place(path=path, layer_before=before, body=body, widths=widths, own=own)
         found[path] = _part(one, place)
     return found
 
 
 def _is_kept(module: nn.Module) -> bool:
-    return isinstance(module, PackablePart | nn.Conv2d | nn.Linear | Norm)
+    return isinstance(module, PackablePart | Computing | Norm)
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitsweep.cost import Layer
-from bitsweep_trainers.layers import Quantized, QuantizedConv2d, QuantizedLinear, quantized_layers
+from bitsweep_trainers.layers import Quantized, QuantizedLinear, quantized_layers
 from bitsweep_trainers.supernet import decision_layers
 from bitsweep_trainers.switchable import Norm, SwitchableNorm
 
@@ -94,8 +94,8 @@ def given(actions: Tensor) -> Choose:
 
 
 def pooled(values: Tensor) -> Tensor:
-    """(N, C, H, W) -> means over pixels (N, C); (N, C) as it is."""
-    return values.mean((2, 3)) if values.ndim == 4 else values
+    """(N, C, ...) -> means over pixels or moments (N, C); (N, C) as it is."""
+    return values.mean(tuple(range(2, values.ndim))) if values.ndim > 2 else values
 
 
 class Route:
@@ -144,13 +144,13 @@ def by_action(
 
 
 def _images_first(values: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, H, W, C), a view where channels lie last: an image is one piece then."""
-    return values.permute(0, 2, 3, 1) if values.ndim == 4 else values
+    """(N, C, ...) -> (N, ..., C), a view where channels lie last: an image is one piece then."""
+    return values.movedim(1, -1)
 
 
 def _channels_second(values: Tensor) -> Tensor:
     """The inverse view."""
-    return values.permute(0, 3, 1, 2) if values.ndim == 4 else values
+    return values.movedim(-1, 1)
 
 
 class RoutedLayer(nn.Module):
@@ -255,7 +255,7 @@ class RoutedNetwork:
         decision = 0
         for path, module in list(self._network.named_modules()):
             if path in of_path:
-                assert isinstance(module, QuantizedConv2d | QuantizedLinear)
+                assert isinstance(module, Quantized)
                 decision = of_path[path]
                 routed: nn.Module = RoutedLayer(
                     module, widths=self.widths, decision=decision, route=self._route

@@ -37,6 +37,14 @@ def _number(
 PARAMETERS = (
     *PACT_PARAMETERS,
     Parameter(
+        name="widths",
+        kind="choice",
+        choices=("body", "layer"),
+        default="body",
+        meaning="one pair of widths for the whole body, or one for each layer of it",
+        source=f"body: {PAPER}; layer: {CHOSEN}",
+    ),
+    Parameter(
         name="start_bits",
         kind="int",
         low=2,
@@ -86,8 +94,12 @@ def learned_from(given: Parameters) -> Bits:
 
 
 def canonical(given: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
-    """The bits of the first step stand in the trial's bits."""
-    return {name: value for name, value in given.items() if name != "start_bits"}
+    """The bits of the first step stand in the trial's bits; the paper's widths leave no trace."""
+    return {
+        name: value
+        for name, value in given.items()
+        if name != "start_bits" and (name, value) != ("widths", "body")
+    }
 
 
 DECLARATION = MethodDeclaration(
@@ -112,7 +124,7 @@ DECLARATION = MethodDeclaration(
     bit_prices=("lambda", "start_bits"),
     summary=(
         "Two real numbers, one for weights and one for activations, are rounded up to the bits",
-        "that the whole body runs at; the network trains at these bits (DoReFa and PACT).",
+        "that the whole body (or each layer) runs at; it trains at these bits (DoReFa and PACT).",
         "Each step also asks what the loss would be at one bit less, and moves the numbers by",
         "that difference and the price of a bit. A width that swings is fixed at the larger one.",
     ),

@@ -67,6 +67,7 @@ DECLARATION = MethodDeclaration(
         detach_max(),
     ),
     layer_bits=_layer_bits,
+    takes_allocations=True,
     canonical=canonical,
     summary=(
         "Weights pass through tanh, are divided by the largest and rounded in [-1, 1].",

@@ -57,6 +57,7 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    takes_allocations=True,
     summary=(
         "Learns the step size of each layer's weights and of its input by gradient descent.",
         "Codes of weights run from -2^(b-1) to 2^(b-1)-1, of activations after ReLU from 0.",

@@ -67,6 +67,7 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    takes_allocations=True,
     summary=(
         "Learns steps as LSQ does, and an offset of each layer's input.",
         "Starts: weights from mean and standard deviation, inputs from the least squared error.",

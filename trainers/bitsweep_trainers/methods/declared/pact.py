@@ -99,6 +99,7 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    takes_allocations=True,
     canonical=canonical,
     summary=(
         "Clips each layer's input at a level that gradient descent and L2 decay balance.",

@@ -88,6 +88,7 @@ DECLARATION = MethodDeclaration(
         ),
     ),
     layer_bits=_layer_bits,
+    takes_allocations=True,
     trains=False,
     needs_start=True,
     summary=(
