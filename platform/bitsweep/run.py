@@ -106,6 +106,7 @@ def _run(
         clock=time,
         is_dead=is_dead,
         ended_hook=lambda trial_id, outcome: _clear(folders, trial_id, outcome),
+        keeps_answers=plan.sweep.confirm is not None and plan.sweep.confirm.keep_answers,
     )
     conductor = Conductor(
         plan,

@@ -17,7 +17,8 @@ class Recorder:
     """Binds the store to one sweep and one driver.
 
     owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is
-    called after an outcome stands (to clear a workspace).
+    called after an outcome stands (to clear a workspace). `keeps_answers`: also which samples of
+    test were right.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Recorder:
         clock: Callable[[], float],
         is_dead: Callable[[str], bool] = lambda owner: False,
         ended_hook: Callable[[str, Outcome], None] = lambda trial_id, outcome: None,
+        keeps_answers: bool = False,
     ) -> None:
         self.sweep_id = sweep_id
         self._writer = writer
@@ -42,6 +44,7 @@ class Recorder:
         self._clock = clock
         self._is_dead = is_dead
         self._ended_hook = ended_hook
+        self._keeps_answers = keeps_answers
 
     def arm_id(self, name: str) -> int:
         """The id of a current arm."""
@@ -115,7 +118,7 @@ class Recorder:
 
     def record(self, trial_id: str, evaluation: Evaluation) -> bool:
         """Commit an evaluation; False if it stood already."""
-        return self._writer.record(trial_id, evaluation)
+        return self._writer.record(trial_id, evaluation, keeps_answers=self._keeps_answers)
 
     def end(self, trial_id: str, outcome: Outcome) -> None:
         """Commit an outcome."""

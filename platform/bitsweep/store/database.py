@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bitsweep.errors import StoreError
+from bitsweep.store.schema import SCHEMA_VERSION
 
 DEFAULT_STORE = "results/bitsweep.db"
 _BUSY_MILLISECONDS = 30_000
@@ -84,15 +85,27 @@ def open_to_read(address: str) -> Engine:
             raise StoreError(
                 f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
             )
-        if not any(one["name"] == "metric" for one in inspect(engine).get_columns("sweeps")):
-            raise StoreError(
-                f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
-            )
+        _check_version(engine, address)
     except SQLAlchemyError as error:
         raise StoreError(
             f"store {shown(address)!r} cannot be read: {first_line(error)}"
         ) from error
     return engine
+
+
+def _check_version(engine: Engine, address: str) -> None:
+    """Refuse a schema that is not the one of this code: its answers would be wrong or cryptic."""
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    if found is None or str(found) < SCHEMA_VERSION:
+        raise StoreError(
+            f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
+        )
+    if str(found) > SCHEMA_VERSION:
+        raise StoreError(
+            f"{shown(address)!r} was written by a newer bitsweep (schema {found}, here "
+            f"{SCHEMA_VERSION}): install that version"
+        )
 
 
 def upgrade(engine: Engine) -> None:

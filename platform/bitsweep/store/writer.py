@@ -17,6 +17,13 @@ from bitsweep.errors import Conflict
 from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.space import Parameters
 from bitsweep.store import schema
+from bitsweep.store.measured import (
+    Key,
+    answers_key,
+    insert_measured,
+    keep_answers,
+    standing_facts,
+)
 from bitsweep.store.rows import (
     facts,
     layer_bits_row,
@@ -241,8 +248,13 @@ class Writer:
             }
             connection.execute(insert(schema.attempts).values(**row))
 
-    def record(self, trial_id: str, evaluation: Evaluation) -> bool:
-        """Commit an evaluation; return False if it stood already; raise Conflict if it differs."""
+    def record(
+        self, trial_id: str, evaluation: Evaluation, *, keeps_answers: bool = False
+    ) -> bool:
+        """Commit an evaluation; return False if it stood already; raise Conflict if it differs.
+
+        keeps_answers: also which samples were right, and so where the evaluation stands without.
+        """
         table = schema.evaluations
         with self._engine.begin() as connection:
             row = {
@@ -260,17 +272,28 @@ class Writer:
                 for one in evaluation.measurements
             ]
             costs = [sample_cost_rows(one) for one in evaluation.measurements]
+            answers = {
+                answers_key(row): one.answers
+                for row, one in zip(rows, evaluation.measurements, strict=True)
+                if keeps_answers and one.answers is not None
+            }
             if is_new:
                 insert_measured(connection, rows, costs)
+                keep_answers(connection, trial_id, evaluation.epoch, answers)
                 mine = schema.trials.c.id == trial_id
                 later = func.coalesce(schema.trials.c.last_epoch, -1) < evaluation.epoch
                 newest = update(schema.trials).where(mine & later)
                 connection.execute(newest.values(last_epoch=evaluation.epoch))
                 return True
             standing = standing_facts(connection, trial_id, evaluation.epoch)
-        arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
-        if standing == arrived:
+            arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
+            others: list[Key] = []
+            if standing == arrived:
+                _, others = keep_answers(connection, trial_id, evaluation.epoch, answers)
+        if standing == arrived and not others:
             return False
+        if others:
+            standing, arrived = ["answers"], [f"other answers: {one}" for one in others]
         self._keep_conflict(trial_id, evaluation.epoch, standing, arrived)
         raise Conflict(
             f"trial {trial_id[:12]}, epoch {evaluation.epoch}: measured again with other numbers; "
@@ -373,37 +396,6 @@ def _insert_unless_known(table: Table, dialect_name: str) -> Any:  # an insert t
     dialect = postgresql if dialect_name == "postgresql" else sqlite
     statement = dialect.insert(table).on_conflict_do_nothing()
     return statement.returning(*table.primary_key.columns)
-
-
-def insert_measured(
-    connection: Connection,
-    rows: Sequence[Mapping[str, Any]],
-    costs: Sequence[Sequence[Mapping[str, Any]]],
-) -> None:
-    """Add measurements, each with its rows of `sample_costs`: many at once where it has none."""
-    plain = [row for row, points in zip(rows, costs, strict=True) if not points]
-    if plain:
-        connection.execute(insert(schema.measurements), plain)
-    table = schema.measurements
-    for row, points in zip(rows, costs, strict=True):
-        if points:
-            added = insert(table).values(**row).returning(table.c.id)
-            id_ = connection.execute(added).scalar_one()
-            mine = [{**one, "measurement_id": id_} for one in points]
-            connection.execute(insert(schema.sample_costs), mine)
-
-
-def standing_facts(connection: Connection, trial_id: str, epoch: int) -> list[str]:
-    """The facts of an evaluation as they stand, in order."""
-    table, costs = schema.measurements, schema.sample_costs
-    mine = (table.c.trial_id == trial_id) & (table.c.epoch == epoch)
-    points: dict[int, list[Mapping[str, Any]]] = {}
-    joined = costs.join(table, table.c.id == costs.c.measurement_id)
-    query = select(costs).select_from(joined).where(mine)
-    for row in connection.execute(query).mappings():
-        points.setdefault(row["measurement_id"], []).append(dict(row))
-    measured = connection.execute(select(table).where(mine)).mappings()
-    return sorted(facts(dict(row), points.get(row["id"], ())) for row in measured)
 
 
 def _reason(outcome: Outcome) -> str:
