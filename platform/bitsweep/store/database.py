@@ -95,8 +95,10 @@ def open_to_read(address: str) -> Engine:
 
 def _check_version(engine: Engine, address: str) -> None:
     """Refuse a schema that is not the one of this code: its answers would be wrong or cryptic."""
-    with engine.connect() as connection:
-        found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    found = None
+    if inspect(engine).has_table("alembic_version"):
+        with engine.connect() as connection:
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
     if found is None or str(found) < SCHEMA_VERSION:
         raise StoreError(
             f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
