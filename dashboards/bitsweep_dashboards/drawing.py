@@ -10,8 +10,7 @@ from typing import Any
 
 from dash import dcc, html
 
-from bitsweep.analysis.chart import Bars, Curves, Heat, Panel, Series
-from bitsweep.analysis.landscape import Surface
+from bitsweep.analysis.chart import Bars, Curves, Heat, Panel, Series, Surface
 from bitsweep.analysis.render import engineering
 
 _MARKERS = {"circle": "circle", "square": "square", "triangle": "triangle-up"}
@@ -21,10 +20,9 @@ _CONFIG = {"displayModeBar": False, "responsive": True}
 _FEWEST_TICKS, _MOST_TICKS = 3, 8
 _MOST_LABELLED = 400
 _WIDEST_BITS = 8.0
-Drawn = Panel | Surface
 
 
-def figure_card(panel: Drawn, *, name: str, note: str = "", hidden: Collection[str] = ()) -> Any:
+def figure_card(panel: Panel, *, name: str, note: str = "", hidden: Collection[str] = ()) -> Any:
     """A panel with its heading and what must be said under it; `name` tells what it is."""
     graph = dcc.Graph(
         figure=figure(panel, hidden=hidden),
@@ -36,7 +34,7 @@ def figure_card(panel: Drawn, *, name: str, note: str = "", hidden: Collection[s
     return html.Figure([*parts, box, *([html.Figcaption(note)] if note else [])])
 
 
-def _height(panel: Drawn) -> int:
+def _height(panel: Panel) -> int:
     if isinstance(panel, Heat):
         return 90 + 28 * len(panel.rows)
     if isinstance(panel, Bars):
@@ -44,7 +42,7 @@ def _height(panel: Drawn) -> int:
     return 360
 
 
-def figure(panel: Drawn, *, hidden: Collection[str] = ()) -> dict[str, Any]:
+def figure(panel: Panel, *, hidden: Collection[str] = ()) -> dict[str, Any]:
     """The panel as Plotly's JSON; series of hidden names are left out."""
     layout: dict[str, Any] = {
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
@@ -188,8 +186,7 @@ def _trace(series: Series, named: set[str]) -> dict[str, Any]:
 
 def _heat(panel: Heat, layout: dict[str, Any]) -> list[dict[str, Any]]:
     cells = [value for row in panel.values for value in row if value is not None]
-    is_share = panel.label.startswith("%")
-    high = 100.0 if is_share else max(_WIDEST_BITS, *cells, 0.0)
+    high = 100.0 if panel.is_share else max(_WIDEST_BITS, *cells, 0.0)
     layout["xaxis"] = _axis(type="category", side="bottom")
     layout["yaxis"] = _axis(type="category", autorange="reversed")
     has_text = len(cells) <= _MOST_LABELLED
@@ -200,7 +197,7 @@ def _heat(panel: Heat, layout: dict[str, Any]) -> list[dict[str, Any]]:
             # Two layers may have one name: the place keeps their rows apart.
             "y": [f"{plain(one)}{chr(0x200B) * place}" for place, one in enumerate(panel.rows)],
             "z": panel.values,
-            "zmin": 0.0 if is_share else 1.0,
+            "zmin": 0.0 if panel.is_share else 1.0,
             "zmax": high,
             "colorscale": "Cividis",
             "xgap": 2,

@@ -42,7 +42,7 @@ def export_sweeps(reader: Reader, sweeps: Sequence[str], output: Path) -> int:
     is_csv = _suffix(output) == ".csv"
     rows = described_rows(reader, sweeps)
     trial_ids = sorted(row["id"] for row in rows["trials"]) if sweeps else None
-    document = json.dumps({"format": FORMAT, "rows": rows})
+    document = json.dumps({"format": FORMAT, "rows": rows}, default=_bytes_as_text)
     parts = _flat(measured_batches(reader, trial_ids), rows)
     unfinished = output.with_name(f"{output.name}.part")
     try:
@@ -51,6 +51,10 @@ def export_sweeps(reader: Reader, sweeps: Sequence[str], output: Path) -> int:
     finally:
         unfinished.unlink(missing_ok=True)
     return count
+
+
+def _bytes_as_text(value: Any) -> str:  # what json cannot write
+    return b64encode(value).decode()
 
 
 def import_results(origin: str | Path, store: str) -> Merged:
@@ -167,6 +171,8 @@ def read_export(source: Path) -> dict[str, Rows]:
     rows["measurements"] = [{name: row[name] for name in _OWN} for row in flat]
     for row in rows["measurements"]:
         row["metric_sums"] = json.loads(row["metric_sums"])
+    for row in rows.get("answers", []):
+        row["bits"] = b64decode(row["bits"])
     for row in rows.get("sweeps", []):
         row.setdefault("metric", "top1_percent")  # exports of before it was kept
     known = {table.name: {column.name for column in table.columns} for table in CARRIED}

@@ -1,7 +1,8 @@
 """Raw facts: what was counted on one split at one allocation, and one round of such counts."""
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from typing import Any, Literal, get_args
 
@@ -39,7 +40,9 @@ class Measurement:
     `sums` holds sums over samples, "loss" among them; `layer_bits` has one entry per layer of the
     model, in order. `agent` is what chose the bits of each sample, if it has a cost; its bits are
     then the last entry. `sample_costs` tells how the BitOps spread, where samples have bits of
-    their own. Percents and means are derived where tables are made.
+    their own. `answers` has one bit per sample in the order of the split, 1 where it was right;
+    the first sample is the highest bit of the first byte, and the last byte is filled with zeros.
+    Percents and means are derived where tables are made.
     """
 
     split: Split
@@ -53,6 +56,7 @@ class Measurement:
     protocol: Protocol = "running"
     agent: Layer | None = None
     sample_costs: SampleCosts | None = None
+    answers: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.split not in get_args(Split) or self.allocator not in get_args(Allocator):
@@ -70,6 +74,16 @@ class Measurement:
             raise ValueError(f"an agent has no place in the network, got {self.agent.place}")
         if self.sample_costs is not None and self.sample_costs.total != self.total:
             raise ValueError(f"costs of {self.sample_costs.total} samples, but {self.total} ran")
+        if self.answers is not None and not self._agrees(self.answers):
+            raise ValueError(f"the answers are none to {self.correct} right of {self.total}")
+
+    def _agrees(self, answers: bytes) -> bool:
+        """As many bits as samples, and as many ones as right answers."""
+        unused = -self.total % 8
+        number = int.from_bytes(answers)
+        is_padded = number & ((1 << unused) - 1) == 0
+        is_whole = 8 * len(answers) == self.total + unused
+        return is_whole and is_padded and number.bit_count() == self.correct
 
     @property
     def key(self) -> tuple[str, str, str, float | None, str]:
@@ -101,6 +115,13 @@ class Evaluation:
         if not isfinite(self.seconds):
             raise ValueError(f"evaluation of epoch {self.epoch}: its seconds are not finite")
 
+    def without_answers(self) -> "Evaluation":
+        """The same counts, without which samples were right."""
+        if all(one.answers is None for one in self.measurements):
+            return self
+        plain = tuple(replace(one, answers=None) for one in self.measurements)
+        return replace(self, measurements=plain)
+
 
 def evaluation_document(evaluation: Evaluation) -> dict[str, Any]:
     """Plain JSON values for the outbox and the wire."""
@@ -128,6 +149,7 @@ def _measurement_document(one: Measurement) -> dict[str, Any]:
         ],
         "agent": None if one.agent is None else asdict(one.agent),
         "sample_costs": None if one.sample_costs is None else one.sample_costs.points,
+        "answers": None if one.answers is None else b64encode(one.answers).decode(),
     }
 
 
@@ -143,9 +165,9 @@ def parse_evaluation(document: Mapping[str, Any]) -> Evaluation:
 
 def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
     fields = ("weight", "activation", "stored", "scalars", "norm_copies", "share", "copies")
-    # An outbox of an earlier version has no copies (one, then) and no costs of samples.
+    # An outbox of an earlier version has no copies (one, then), nor costs and answers by sample.
     rows = [[*row, 1] if len(row) == len(fields) - 1 else row for row in one["layer_bits"]]
-    points = one.get("sample_costs")
+    points, answers = one.get("sample_costs"), one.get("answers")
     return Measurement(
         split=one["split"],
         allocation=parse_allocation(one["allocation"]),
@@ -160,4 +182,5 @@ def _parse_measurement(one: Mapping[str, Any]) -> Measurement:
         sample_costs=None
         if points is None
         else SampleCosts(points=tuple((float(value), int(count)) for value, count in points)),
+        answers=None if answers is None else b64decode(answers),
     )

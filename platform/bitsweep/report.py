@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from bitsweep.analysis.chart import Kind
 from bitsweep.analysis.render import notes, plain_cells
 from bitsweep.analysis.table import sweep_table
 from bitsweep.errors import InputError
-from bitsweep.figures.draw import Kind, sweep_chart
+from bitsweep.figures.draw import sweep_chart
 from bitsweep.store.reader import Reader, TrialRow
 
 _FIGURES: tuple[tuple[Kind, str], ...] = (
@@ -14,6 +15,14 @@ _FIGURES: tuple[tuple[Kind, str], ...] = (
     ("curves", "Learning curves"),
     ("layers", "Bits per layer"),
     ("importance", "What mattered in the search"),
+)
+# Of sweeps that learn bits, have a policy or search two parameters: others say nothing of them.
+_WHERE_THERE_ARE: tuple[tuple[Kind, str], ...] = (
+    ("epochs", "Bits learned over epochs"),
+    ("trade", "What the policy trades"),
+    ("choices", "What the policy chooses"),
+    ("costs", "What single samples cost"),
+    ("contour", "The two parameters that matter most"),
 )
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -81,13 +90,15 @@ def _figures(reader: Reader, sweep_name: str) -> Iterable[str]:
     """Each figure the sweep has data for; where it has none, the page says why."""
     from bitsweep.figures.paper import svg_text
 
-    for kind, title in _FIGURES:
-        yield f"<h2>{escape(title)}</h2>"
+    for kind, title in (*_FIGURES, *_WHERE_THERE_ARE):
+        heading = f"<h2>{escape(title)}</h2>"
         try:
             chart = sweep_chart(reader, sweep_name, kind)
         except InputError as error:
-            yield f'<p class="muted">{escape(str(error))}.</p>'
+            if (kind, title) in _FIGURES:
+                yield f'{heading}<p class="muted">{escape(str(error))}.</p>'
             continue
+        yield heading
         drawing = svg_text(chart, prefix=kind)
         yield f'<figure role="img" aria-label="{escape(title)}">{drawing}</figure>'
 

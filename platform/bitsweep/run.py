@@ -118,6 +118,7 @@ def _run(
             Heading(store=store_name(options.store), sweep=plan.sweep.name, owner=owner),
         ),
         patience_seconds=options.patience_seconds,
+        keeps_answers=plan.sweep.confirm is not None and plan.sweep.confirm.keep_answers,
     )
     conductor = Conductor(
         plan,

@@ -193,6 +193,7 @@ def _sweep(file: SweepFile, text: str, declarations: Declarations) -> Sweep:
         confirm=records.Confirm(
             best_per_arm=file.confirm.best_per_arm,
             seeds=_seeds(file.confirm.seeds, ("confirm", "seeds")),
+            keep_answers=file.confirm.keep_answers,
         )
         if file.confirm
         else None,

@@ -164,10 +164,14 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirm:
-    """The honest half: the best configurations again, on every seed, measured on test."""
+    """The honest half: the best configurations again, on every seed, measured on test.
+
+    keep_answers: the store also keeps which test images were right, one bit each.
+    """
 
     best_per_arm: int = 1
     seeds: tuple[int, ...] = (0, 1, 2)
+    keep_answers: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,16 +88,23 @@ def _measure(trial: Trial, index: int, split: str, epoch: int) -> Measurement:
     branches = int(trial.parameters.get("branches", 1))
     gain = 20 * min(bits.weight, 8) + 10 * epoch + 15 * (branches - 1)
     correct = round(700 + gain - 400 * distance) + noise
+    right = min(correct, TOTAL)
     layers = _toy_bits(toy_layers((1, 8, 8), 2), bits, trial.parameters, trial.bits)
     return Measurement(
         split="test" if split == "test" else "validation",
         allocation=Allocation.uniform(bits),
         allocator="learned" if trial.learns_bits else "fixed",
         total=TOTAL,
-        correct=min(correct, TOTAL),
+        correct=right,
         sums={"loss": float(TOTAL - correct)},
         layer_bits=layers,
+        answers=_answers(right) if split == "test" else None,
     )
+
+
+def _answers(right: int) -> bytes:
+    """The first samples are the easy ones."""
+    return (((1 << right) - 1) << (TOTAL - right)).to_bytes(TOTAL // 8)
 
 
 def toy_layers(shape: tuple[int, ...], classes: int) -> tuple[Layer, ...]:

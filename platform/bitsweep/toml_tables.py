@@ -124,6 +124,7 @@ class ConstraintTable(Table):
 class ConfirmTable(Table):
     best_per_arm: Count = 1
     seeds: Seeds
+    keep_answers: bool = False
 
 
 class ComparisonTable(Table):

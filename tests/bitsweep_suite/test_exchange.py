@@ -193,6 +193,7 @@ def store_of_one(
     sweep_text: str = "name = 'toy'",
     *,
     costs: SampleCosts | None = None,
+    answers: bytes | None = None,
 ) -> str:
     """A store with one evaluation of one trial; return the trial."""
     from tests.bitsweep_suite.toys import LAYERS, toy_trial
@@ -202,7 +203,8 @@ def store_of_one(
     sweep_id, (arm_id,) = writer.register_sweep(sweep, [(FIXED, "digest")])
     trial = toy_trial()
     writer.add_trial(trial, layers=LAYERS, sweep_id=sweep_id, stage="confirm", arm_id=arm_id)
-    writer.record(trial.id, evaluation(1, measurement(correct, sample_costs=costs)))
+    one = measurement(correct, split="test", sample_costs=costs, answers=answers)
+    writer.record(trial.id, evaluation(1, one))
     writer.close()
     return trial.id
 
@@ -236,6 +238,49 @@ def test_costs_per_sample_come_along(tmp_path: Path) -> None:
     assert ask_store(tmp_path, "SELECT * FROM sample_costs") == [(1, 12.5, 400), (1, 25.0, 600)]
     assert content(tmp_path / "other.db") == content(tmp_path / "store.db")
     assert not again.conflicts
+
+
+ANSWERS = b"\x81" + bytes(124)  # the first and the eighth of a thousand
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".db"])
+def test_answers_per_image_come_along_whatever_the_way(suffix: str, tmp_path: Path) -> None:
+    store_of_one(tmp_path / "store.db", 2, answers=ANSWERS)
+    if suffix != ".db":
+        exported(tmp_path, tmp_path / f"store{suffix}")
+    import_results(tmp_path / f"store{suffix}", str(tmp_path / "other.db"))
+    again = import_results(tmp_path / f"store{suffix}", str(tmp_path / "other.db"))
+
+    assert ask_store(tmp_path, "SELECT bits FROM answers", name="other.db") == [(ANSWERS,)]
+    assert content(tmp_path / "other.db") == content(tmp_path / "store.db")
+    assert (again.added, again.conflicts) == ({}, [])
+
+
+def test_answers_come_to_a_store_that_has_the_counts_alone(tmp_path: Path) -> None:
+    store_of_one(tmp_path / "store.db", 2)
+    store_of_one(tmp_path / "other.db", 2, answers=ANSWERS)
+    done = import_results(tmp_path / "other.db", str(tmp_path / "store.db"))
+
+    assert (done.added, done.conflicts) == ({"answers": 1}, [])
+    assert ask_store(tmp_path, "SELECT bits FROM answers") == [(ANSWERS,)]
+
+
+def test_answers_to_other_counts_are_left_out(tmp_path: Path) -> None:
+    store_of_one(tmp_path / "store.db", 3)
+    store_of_one(tmp_path / "other.db", 2, answers=ANSWERS)
+    done = import_results(tmp_path / "other.db", str(tmp_path / "store.db"))
+
+    assert len(done.conflicts) == 1
+    assert ask_store(tmp_path, "SELECT COUNT(*) FROM answers") == [(0,)]
+
+
+def test_other_answers_are_told_and_what_stands_is_kept(tmp_path: Path) -> None:
+    store_of_one(tmp_path / "store.db", 2, answers=ANSWERS)
+    store_of_one(tmp_path / "other.db", 2, answers=b"\x82" + bytes(124))
+    done = import_results(tmp_path / "other.db", str(tmp_path / "store.db"))
+
+    assert "answers per image differ" in done.conflicts[0]
+    assert ask_store(tmp_path, "SELECT bits FROM answers") == [(ANSWERS,)]
 
 
 def test_other_costs_per_sample_are_a_conflict(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_grid_has_bits_as_columns_and_marks_each_column() -> None:
 
     assert (grid.rows, grid.columns) == (("a", "b", "c"), ("w2a2", "w3a3"))
     assert "| b | **86.00** ± 1.41 (2) | - |" in text
-    assert "\\textbf{86.00} & 1.41 (2)" in render_grids([grid], "latex")
+    assert "{\\textbf{86.00}} & 1.41 & (2)" in render_grids([grid], "latex")
 
 
 def test_a_trial_that_two_sweeps_share_counts_once() -> None:

@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from tests.bitsweep_suite.tables import THREE, cell, table
 from tests.real_parts import missing
 
+from bitsweep.analysis.grid import Source, grids
+from bitsweep.analysis.grid_text import render_grids
 from bitsweep.analysis.latex import PREAMBLE, escaped, latex_rows
 from bitsweep.analysis.render import render
+from bitsweep.store.history import Setting
 
 HOSTILE = r"50% of $x_1$ & \input{/etc/passwd} #1 {a} ~ ^ <b> |c| 'd' `e` \"f\" -- fi"
 
@@ -108,6 +111,21 @@ def test_hostile_names_compile_and_are_printed_as_they_stand(tmp_path: Path) -> 
     page = " ".join(compiled(tmp_path, render(odd, "latex")).split())
 
     assert "50% of $x_1$ & \\input{/etc/passwd} #1 {a}" in page
+
+
+@pytest.mark.real
+def test_a_grid_compiles_and_names_what_is_missing(tmp_path: Path) -> None:
+    bits = ("w2a2", "w3a3", "w4a4", "w8a8")
+    cells = [cell(arm, at, (900, 910, 905)) for arm in ("lsq", "50% & co") for at in bits[:3]]
+    wide = table(*cells, cell("lsq", "w8a8", (95,)), missing={("50% & co", "w8a8"): "diverged"})
+    setting = Setting(data="a_b", model="net", epochs=4)
+    made = grids([Source(table=wide, settings=(setting,), store="a.db")], rows="arms")
+    page = compiled(tmp_path, render_grids(made, "latex"))
+    words = " ".join(page.split())
+
+    assert all(label in words for label in bits)
+    assert "90.50" in words and "(3)" in words and "9.50" in words
+    assert "50% & co" in words and "diverged" in words
 
 
 @pytest.mark.real

@@ -58,6 +58,13 @@ def test_an_evaluation_survives_the_wire(many: list[Measurement], epoch: int) ->
     assert parse_evaluation(json.loads(sent)) == one
 
 
+def test_answers_survive_the_wire_as_the_bits_they_are() -> None:
+    one = evaluation(1, measurement(2, answers=b"\x81" + bytes(124)))
+    sent = json.dumps(evaluation_document(one))
+
+    assert parse_evaluation(json.loads(sent)) == one
+
+
 def test_top1_percent_is_derived_from_counts() -> None:
     assert measurement(250).metric("top1_percent") == 25.0
 
@@ -76,6 +83,10 @@ def test_a_metric_that_was_not_measured_is_a_key_error() -> None:
     [
         {"total": 0},
         {"sample_costs": SampleCosts(points=((1.0, 3),))},
+        {"answers": b"\x80" + bytes(123)},
+        {"answers": b"\xc0" + bytes(124)},
+        {"correct": None, "answers": bytes(125)},
+        {"total": 3, "answers": b"\x01"},
         {"correct": -1},
         {"correct": 1001},
         {"sums": {"loss": nan}},

@@ -21,6 +21,7 @@ from bitsweep.bits import tied
 from bitsweep.cost import Convention, Layer, SampleCosts, bitops, mean_bits, size_bits
 from bitsweep.errors import Conflict, InputError, UnknownName
 from bitsweep.measurement import Measurement
+from bitsweep.store.answers import kept_answers
 from bitsweep.store.database import open_to_read, open_to_write
 from bitsweep.store.reader import Reader
 from bitsweep.store.writer import CLAIM_SECONDS, Writer
@@ -144,6 +145,43 @@ def test_costs_per_sample_are_kept_and_come_again_as_the_same_facts(
     assert writer.record(trial.id, one) is False
     query = "SELECT bitops, count FROM sample_costs ORDER BY bitops"
     assert tuple(reader.query(query)[1]) == costs.points
+
+
+ANSWERS = b"\x81" + bytes(124)  # the first and the eighth of a thousand
+
+
+def test_answers_are_kept_where_there_are_any(writer: Writer, reader: Reader) -> None:
+    trial = add(writer)
+    one = evaluation(1, measurement(2, split="test", answers=ANSWERS))
+    writer.record(trial.id, one.without_answers())
+    without = kept_answers(reader, [trial.id])
+    writer.record(trial.id, replace(one, epoch=2))
+
+    assert without == {}
+    assert kept_answers(reader, [trial.id]) == {(trial.id, "w2a2"): ANSWERS}
+
+
+def test_answers_are_added_to_an_evaluation_that_stands_without(
+    writer: Writer, reader: Reader
+) -> None:
+    trial = add(writer)
+    one = evaluation(1, measurement(2, split="test", answers=ANSWERS), measurement(3))
+    writer.record(trial.id, one.without_answers())
+
+    assert writer.record(trial.id, one) is False
+    assert kept_answers(reader, [trial.id]) == {(trial.id, "w2a2"): ANSWERS}
+
+
+def test_other_answers_of_equal_counts_are_a_conflict(writer: Writer, reader: Reader) -> None:
+    trial = add(writer)
+    others = b"\x82" + bytes(124)
+    one, other = (measurement(2, split="test", answers=bits) for bits in (ANSWERS, others))
+    writer.record(trial.id, evaluation(1, one))
+
+    with pytest.raises(Conflict):
+        writer.record(trial.id, evaluation(1, other))
+    assert kept_answers(reader, [trial.id]) == {(trial.id, "w2a2"): ANSWERS}
+    assert count(reader, "conflicts") == 1
 
 
 def test_whole_numbers_and_fractions_of_equal_value_are_the_same_facts(writer: Writer) -> None:

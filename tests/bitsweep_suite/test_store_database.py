@@ -25,8 +25,8 @@ from bitsweep.trial import Finished
 RESULTS_COLUMNS = """sweep arm method trial_id seed stage status split allocation allocator
     protocol epoch correct total top1_percent loss bitops size_bits mean_weight_bits convention"""
 TABLES = """sweeps arms configurations trials memberships parameters claims attempts evaluations
-    measurements models layers allocations layer_bits sample_costs outcomes provenance comparisons
-    published_results"""
+    measurements models layers allocations layer_bits sample_costs answers outcomes provenance
+    comparisons published_results"""
 
 
 @pytest.fixture
@@ -108,6 +108,26 @@ def test_a_store_of_the_first_version_keeps_its_data_on_the_way_up_and_down(
     assert old == ({"member_results", "results", "best_per_bit"}, before)
     assert set(inspect(engine).get_view_names()) == set(VIEWS)
     assert Reader(engine).query(counted)[1] == before
+
+
+def test_the_version_that_readers_expect_is_the_newest_migration() -> None:
+    versions = Path(database.__file__).parent / "migrations" / "versions"
+
+    assert max(path.name[:4] for path in versions.glob("0*.py")) == schema.SCHEMA_VERSION
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [("0004", "run `bitsweep store upgrade`"), ("0999", "written by a newer version of bitsweep")],
+)
+def test_a_store_of_another_version_is_told_what_to_do(
+    version: str, advice: str, engine: Engine, store: str
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{version}'")
+
+    with pytest.raises(StoreError, match=advice):
+        open_to_read(store)
 
 
 def test_an_upgrade_keeps_the_data(engine: Engine, store: str) -> None:

@@ -1,16 +1,20 @@
 """The image trainer as the platform sees it: evaluations, checkpoints, starts, refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from tests.trainers_suite.trials import plain_network, trial_of, workspace_in
 
 from bitsweep.errors import InputError
 from bitsweep.recipe import Recipe
-from bitsweep.trainer import Trainer, load_trainer
+from bitsweep.trainer import Trainer, Workspace, load_trainer
 from bitsweep.trial import parse_trial
+from bitsweep_trainers.data.augment import normalise
+from bitsweep_trainers.data.load import load
 from bitsweep_trainers.image import start_network, train
 
 BATCH = 500
@@ -40,6 +44,23 @@ def test_test_is_measured_once_after_the_last_epoch_when_asked_for(tmp_path: Pat
     ]
     assert [one.total for one in evaluations[1].measurements] == [1000, 2000]
     assert [one.examples for one in evaluations] == [5000, 10000]
+
+
+def test_the_answers_on_test_are_those_of_the_trained_network(tmp_path: Path) -> None:
+    trial = trial_of("fp32", batch_size=BATCH, splits=("validation", "test"), epochs=1)
+    (last,) = train(trial, workspace_in(tmp_path))
+    validation, test = last.measurements
+    data = load(trial.data)
+    network = start_network(
+        replace(trial, start="x" * 64),
+        Workspace(folder=tmp_path, start_checkpoint=workspace_in(tmp_path).final_checkpoint),
+    ).eval()
+    with torch.no_grad():
+        logits = network(normalise(data.test_images, data.mean, data.std))
+    hits = logits.argmax(1) == data.test_labels
+
+    assert validation.answers is None
+    assert test.answers == numpy.packbits(hits.numpy()).tobytes()
 
 
 def test_an_fp32_checkpoint_is_a_plain_network_with_its_trial(tmp_path: Path) -> None:

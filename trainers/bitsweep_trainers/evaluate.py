@@ -13,6 +13,7 @@ from bitsweep.errors import Diverged
 from bitsweep.measurement import Measurement, Split
 from bitsweep.taking import by_layer
 from bitsweep.trial import Trial
+from bitsweep_trainers.answers import answers_of
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
@@ -65,16 +66,16 @@ def regress(
 @torch.inference_mode()
 def count(
     network: nn.Module, images: Tensor, labels: Tensor, *, data: Arrays
-) -> tuple[int, float]:
-    """(correct answers, sum of cross-entropies) over uint8 images, in evaluation mode."""
+) -> tuple[Tensor, float]:
+    """(which answers are right (N,), sum of cross-entropies) over uint8 images; in eval mode."""
     network.eval()
-    correct, loss_sum = 0, 0.0
+    hits, loss_sum = [], 0.0
     for begin in range(0, len(labels), EVALUATION_BATCH):
         batch = slice(begin, begin + EVALUATION_BATCH)
         logits = network(normalise(images[batch], data.mean, data.std))
-        correct += int((logits.argmax(1) == labels[batch]).sum())
+        hits.append(logits.argmax(1) == labels[batch])
         loss_sum += float(cross_entropy(logits, labels[batch], reduction="sum"))
-    return correct, loss_sum
+    return torch.cat(hits), loss_sum
 
 
 def measure(
@@ -119,11 +120,13 @@ def _measured(
     images = data.test_images if is_test else data.validation_images
     labels = data.test_labels if is_test else data.validation_labels
     correct: int | None = None
+    answers: bytes | None = None
     judge = regress if labels.is_floating_point() else count
     if labels.is_floating_point():
         sums = regress(network, images, labels, data=data)
     else:
-        correct, loss_sum = count(network, images, labels, data=data)
+        hits, loss_sum = count(network, images, labels, data=data)
+        correct, answers = int(hits.sum()), answers_of(hits, split)
         sums = {"loss": loss_sum}
     if not isfinite(sums["loss"]):
         label = chosen.allocation.label
@@ -138,6 +141,7 @@ def _measured(
         correct=correct,
         sums=sums,
         layer_bits=layer_bits,
+        answers=answers,
     )
 
 

@@ -14,6 +14,7 @@ from bitsweep.bits import Allocation, tied
 from bitsweep.cost import LayerBits
 from bitsweep.measurement import Allocator, Measurement, Split
 from bitsweep.trial import Trial
+from bitsweep_trainers.answers import answers_of
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
@@ -107,15 +108,16 @@ def _measure(
     images, labels = split_of(data, split)
     allocation = Allocation(layers=tuple(tied(one) for one in bits))
     logits = logits_at(network, images, bits)
-    correct, loss_sum = counts(logits, labels, where=allocation.label)
+    hits, loss_sum = counts(logits, labels, where=allocation.label)
     return Measurement(
         split=split,
         allocation=allocation,
         allocator=allocator,
         total=len(labels),
-        correct=correct,
+        correct=int(hits.sum()),
         sums={"loss": loss_sum},
         layer_bits=mixed_layer_bits(trial, bits),
+        answers=answers_of(hits, split),
     )
 
 

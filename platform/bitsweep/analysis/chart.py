@@ -32,6 +32,21 @@ _METHODS = (
     "alq",
     "splitquant",
 )
+Kind = Literal[
+    "pareto",
+    "size",
+    "bits",
+    "curves",
+    "layers",
+    "epochs",
+    "choices",
+    "costs",
+    "trade",
+    "importance",
+    "slices",
+    "parallel",
+    "contour",
+]
 Scale = Literal["linear", "log2"]
 
 
@@ -107,6 +122,11 @@ class Heat:
     values: tuple[tuple[float | None, ...], ...]
     label: str
 
+    @property
+    def is_share(self) -> bool:
+        """Parts of 100 rather than bits: another scale of colours."""
+        return self.label.startswith("%")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars:
@@ -119,7 +139,42 @@ class Bars:
     colour: str
 
 
-Panel = Curves | Heat | Bars
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surface:
+    """A number over two parameters: rows of z belong to y, columns to x.
+
+    Ticks name the places 0, 1, ... of a parameter that is a choice. Points are what was tried.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    label: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    z: tuple[tuple[float, ...], ...]
+    points: tuple[tuple[float, float, float], ...]
+    x_ticks: tuple[str, ...] = ()
+    y_ticks: tuple[str, ...] = ()
+    x_is_log: bool = False
+    y_is_log: bool = False
+
+
+Panel = Curves | Heat | Bars | Surface
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """What of a sweep a chart shows; None leaves it to the chart.
+
+    `x` and `y` are parameters of a contour, `price` a lambda of a policy.
+    """
+
+    arm: str | None = None
+    at: str | None = None
+    x: str | None = None
+    y: str | None = None
+    price: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

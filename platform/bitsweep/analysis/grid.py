@@ -138,6 +138,7 @@ def _united(one: Cell, other: Cell) -> Cell:
         value_by_seed=by_seed,
         correct_by_seed={**one.correct_by_seed, **other.correct_by_seed},
         trial_ids=one.trial_ids | other.trial_ids,
+        measured_by_seed={**one.measured_by_seed, **other.measured_by_seed},
     )
 
 

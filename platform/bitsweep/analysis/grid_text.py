@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bitsweep.analysis.grid import Grid, grid_marks
-from bitsweep.analysis.latex import escaped
+from bitsweep.analysis.latex import escaped, marked_number, number_column
 from bitsweep.analysis.render import CONVENTIONS, Format, csv_text, markdown_lines, text_lines
 from bitsweep.analysis.selection import Mark
 from bitsweep.analysis.shown import shown
@@ -76,25 +76,28 @@ def _notes(grid: Grid) -> list[str]:
 def latex_grid(grid: Grid) -> str:
     """A booktabs table with mean and sd of each column aligned at the sign between them."""
     marked = grid_marks(grid)
-    heads = " & ".join(f"\\multicolumn{{2}}{{c}}{{{escaped(at)}}}" for at in grid.columns)
-    pairs = "r@{$\\,\\pm\\,$}l" * len(grid.columns)
+    heads = "".join(f" & \\multicolumn{{3}}{{c}}{{{escaped(at)}}}" for at in grid.columns)
+    columns = "".join(f" {_columns(grid, at)}" for at in grid.columns)
     body = [
         " & ".join([escaped(row), *(_latex(grid, row, at, marked) for at in grid.columns)])
         + " \\\\"
         for row in grid.rows
     ]
+    # Four bit-widths fill a column of text; more need smaller letters.
+    size = ["\\footnotesize\\setlength{\\tabcolsep}{3pt}"] if len(grid.columns) > 3 else []
     notes = [f"{escaped(line)}\\par" for line in _notes(grid)[1:]]
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}",
+            "% needs \\usepackage{booktabs,siunitx} and \\usepackage[T1]{fontenc}",
             "\\begin{table}",
             "\\centering",
             f"\\caption{{{escaped(grid.title)}: mean $\\pm$ sample sd ($n$ seeds);"
             " best in bold, second underlined.}",
             "\\medskip",
-            f"\\begin{{tabular}}{{l {pairs}}}",
+            *size,
+            f"\\begin{{tabular}}{{l{columns}}}",
             "\\toprule",
-            f" & {heads} \\\\",
+            f"{heads} \\\\",
             "\\midrule",
             *body,
             "\\bottomrule",
@@ -109,15 +112,25 @@ def latex_grid(grid: Grid) -> str:
     )
 
 
+def _columns(grid: Grid, at: str) -> str:
+    """Mean and sd as numbers, n behind them."""
+    cells = [cell for (_, label), cell in grid.cells.items() if label == at]
+    decimals = shown(grid.metric).decimals
+    mean = number_column((cell.mean for cell in cells), decimals)
+    sd = number_column((cell.sd or 0.0 for cell in cells), decimals)
+    return f"{mean}@{{$\\,\\pm\\,$}}{sd}@{{\\,}}l"
+
+
 def _latex(grid: Grid, row: str, at: str, marked: Mapping[tuple[str, str], Mark]) -> str:
     cell: Cell | None = grid.cells.get((row, at))
     if cell is None:
-        return f"\\multicolumn{{2}}{{c}}{{{escaped(grid.missing.get((row, at), '--'))}}}"
+        why = escaped(grid.missing.get((row, at), "\u2013"))
+        return f"\\multicolumn{{3}}{{c}}{{{why}}}"
     metric = shown(grid.metric)
-    mean = metric.number(cell.mean)
-    mark = marked.get((row, at))
-    if mark is not None:
-        mean = f"\\textbf{{{mean}}}" if mark == "best" else f"\\underline{{{mean}}}"
-    spread = "--" if cell.sd is None else metric.number(cell.sd)
+    column = [metric.number(one.mean) for (_, label), one in grid.cells.items() if label == at]
+    mean = marked_number(
+        metric.number(cell.mean), marked.get((row, at)), width=max(map(len, column))
+    )
+    spread = "{--}" if cell.sd is None else metric.number(cell.sd)
     dagger = "" if cell.is_searched else "\\textdaggerdbl{}"
-    return f"{mean} & {spread} ({cell.n}){dagger}"
+    return f"{mean} & {spread} & ({cell.n}){dagger}"

@@ -5,44 +5,33 @@ All of it is validation, which the search looked at: it describes the search and
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitsweep.analysis.chart import Bars, Curves, Series, Style, arm_looks, method_look
+from bitsweep.analysis.chart import Bars, Curves, Series, Style, Surface, arm_looks, method_look
 from bitsweep.analysis.importance import FEWEST, importances
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.store.history import Searched, searched
-from bitsweep.store.reader import Reader
+from bitsweep.store.reader import Reader, SweepRow
 
 ABSENT = "absent"
+BELOW = -0.15
 MOST_LINES = 200
 _TREES, _STEPS = 64, 24
 _USUAL = Style(colour="#9a9a9a", marker=None, is_thin=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surface:
-    """The metric over two parameters: rows of z belong to y, columns to x; None: never near.
+class Tried:
+    """A configuration of the search and its metric, as the mean over the search's seeds."""
 
-    Ticks name the places 0, 1, ... of a parameter that is a choice. Points are what was tried.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    label: str
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    z: tuple[tuple[float, ...], ...]
-    points: tuple[tuple[float, float, float], ...]
-    x_ticks: tuple[str, ...]
-    y_ticks: tuple[str, ...]
-    x_is_log: bool
-    y_is_log: bool
+    parameters: Mapping[str, Value]
+    value: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +64,12 @@ def landscape(
     Raises InputError where nothing was searched, or names what can be picked.
     """
     sweep = reader.sweep(sweep_name)
-    rows = searched(reader, sweep.id, metric=sweep.metric)
-    arms = tuple(dict.fromkeys(row.arm for row in rows if row.parameters))
-    if not arms:
-        raise InputError(f"{sweep_name} has no finished search trial with parameters")
+    rows, arms = _searched(reader, sweep)
     arm = _known(arm, arms, f"searched arm of {sweep_name}")
     mine = [row for row in rows if row.arm == arm]
     allocations = ordered({row.allocation for row in mine})
     allocation = _known(allocation, allocations, f"bits of {arm}")
-    at = [row for row in mine if row.allocation == allocation]
+    at = _tried([row for row in mine if row.allocation == allocation])
     looks = arm_looks([(one.name, one.method) for one in reader.arms(sweep.id)])
     methods = {one.name: one.method for one in reader.arms(sweep.id)}
     metric = shown(sweep.metric)
@@ -99,11 +85,45 @@ def landscape(
         allocations=allocations,
         names=names,
         count=len(at),
-        parallel=_parallel(at, names, looks[arm], goal=sweep.goal),
+        parallel=_parallel(at, names, looks[arm], arm=arm, goal=sweep.goal),
         slices=tuple(_slice(at, name, looks[arm], label) for name in names),
         importance=influence,
         surface=_surface(at, _pair(pair, ranked, names), label),
     )
+
+
+def searched_at(
+    reader: Reader, sweep_name: str
+) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """By searched arm the bits it was searched at, and its parameters that vary.
+
+    Raises InputError where nothing was searched.
+    """
+    rows, arms = _searched(reader, reader.sweep(sweep_name))
+    return {
+        arm: (
+            ordered({row.allocation for row in rows if row.arm == arm}),
+            varying([row.parameters for row in rows if row.arm == arm]),
+        )
+        for arm in arms
+    }
+
+
+def _searched(reader: Reader, sweep: SweepRow) -> tuple[list[Searched], tuple[str, ...]]:
+    rows = searched(reader, sweep.id, metric=sweep.metric)
+    arms = tuple(dict.fromkeys(row.arm for row in rows if row.parameters))
+    if not arms:
+        raise InputError(f"{sweep.name} has no finished search trial with parameters")
+    return rows, arms
+
+
+def _tried(rows: Sequence[Searched]) -> list[Tried]:
+    """Each configuration once."""
+    values: dict[int | None, list[float]] = {}
+    for row in rows:
+        values.setdefault(row.configuration_id, []).append(row.value)
+    parameters = {row.configuration_id: row.parameters for row in rows}
+    return [Tried(parameters=parameters[id_], value=fmean(some)) for id_, some in values.items()]
 
 
 def _known(wanted: str | None, known: Sequence[str], what: str) -> str:
@@ -133,8 +153,13 @@ def places(values: Sequence[Value]) -> tuple[tuple[float, ...], tuple[str, ...]]
     return tuple(float(names.index(str(one))) for one in values), tuple(names)
 
 
-def _column(rows: Sequence[Searched], name: str) -> tuple[tuple[float, ...], tuple[str, ...]]:
-    return places([row.parameters.get(name, ABSENT) for row in rows])
+def _having(rows: Sequence[Tried], *names: str) -> list[Tried]:
+    """The configurations that have these parameters: others have no place on their axes."""
+    return [row for row in rows if all(name in row.parameters for name in names)]
+
+
+def _column(rows: Sequence[Tried], name: str) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    return places([row.parameters[name] for row in rows])
 
 
 def _is_log(values: Sequence[float], ticks: Sequence[str]) -> bool:
@@ -149,21 +174,28 @@ def _unit(values: Sequence[float], *, is_log: bool) -> list[float]:
     return [(float(one) - low) / (high - low) if high > low else 0.5 for one in found]
 
 
-def _parallel(rows: Sequence[Searched], names: Sequence[str], look: Style, *, goal: str) -> Curves:
+def _axis(rows: Sequence[Tried], name: str) -> list[float]:
+    """Where each configuration crosses the axis of a parameter; below it where it has none."""
+    having = _having(rows, name)
+    values, ticks = _column(having, name)
+    places_ = iter(_unit(values, is_log=_is_log(values, ticks)))
+    return [next(places_) if name in row.parameters else BELOW for row in rows]
+
+
+def _parallel(
+    rows: Sequence[Tried], names: Sequence[str], look: Style, *, arm: str, goal: str
+) -> Curves:
     """A line per configuration over its parameters and, last, its score; the best in colour."""
     sign = -1 if goal == "minimize" else 1
     best = sorted(rows, key=lambda row: sign * row.value)[-MOST_LINES:]
-    columns = []
-    for name in names:
-        values, ticks = _column(best, name)
-        columns.append(_unit(values, is_log=_is_log(values, ticks)))
+    columns = [_axis(best, name) for name in names]
     columns.append(_unit([row.value for row in best], is_log=False))
     quarter = len(best) - max(1, len(best) // 4)
     coloured = replace(look, marker=None)
     lines = list(zip(*columns, strict=True))
     series = tuple(
         Series(
-            name="best quarter" if place == len(lines) - 1 else None,
+            name=f"{arm}: best quarter" if place == len(lines) - 1 else None,
             x=tuple(float(x) for x in range(len(line))),
             y=line,
             style=coloured if place >= quarter else _USUAL,
@@ -179,16 +211,18 @@ def _parallel(rows: Sequence[Searched], names: Sequence[str], look: Style, *, go
     )
 
 
-def _slice(rows: Sequence[Searched], name: str, look: Style, label: str) -> Curves:
-    values, ticks = _column(rows, name)
+def _slice(rows: Sequence[Tried], name: str, look: Style, label: str) -> Curves:
+    having = _having(rows, name)
+    values, ticks = _column(having, name)
     points = Series(
         name=None,
         x=values,
-        y=tuple(row.value for row in rows),
+        y=tuple(row.value for row in having),
         style=replace(look, has_line=False),
     )
+    part = "" if len(having) == len(rows) else f" ({len(having)} of {len(rows)})"
     return Curves(
-        title=name,
+        title=f"{name}{part}",
         x_label=name,
         y_label=label,
         series=(points,),
@@ -197,7 +231,7 @@ def _slice(rows: Sequence[Searched], name: str, look: Style, label: str) -> Curv
     )
 
 
-def _importance(rows: Sequence[Searched], names: Sequence[str], colour: str) -> Bars | None:
+def _importance(rows: Sequence[Tried], names: Sequence[str], colour: str) -> Bars | None:
     if len(rows) < FEWEST or not names:
         return None
     kept = [{name: row.parameters.get(name, ABSENT) for name in names} for row in rows]
@@ -223,8 +257,9 @@ def _pair(
     return (first, second) if second != first else (first, rest[0])
 
 
-def _surface(rows: Sequence[Searched], pair: tuple[str, str] | None, label: str) -> Surface | None:
+def _surface(tried: Sequence[Tried], pair: tuple[str, str] | None, label: str) -> Surface | None:
     """A forest's prediction over two parameters, fitted on these two alone."""
+    rows = [] if pair is None else _having(tried, *pair)
     if pair is None or len(rows) < FEWEST:
         return None
     from sklearn.ensemble import RandomForestRegressor
@@ -257,4 +292,6 @@ def _steps(values: Sequence[float], ticks: Sequence[str], *, is_log: bool) -> ND
     if ticks:
         return np.arange(len(ticks), dtype=float)
     low, high = min(values), max(values)
+    if low == high:  # a line of what was tried: a surface needs some width
+        low, high = low - 0.5, high + 0.5
     return np.geomspace(low, high, _STEPS) if is_log else np.linspace(low, high, _STEPS)

@@ -127,16 +127,17 @@ def _columns(table: Table) -> str:
     (one_bitops, _), (one_size, _) = _units(table)
     decimals = shown(table.metric).decimals
     mean, sd, n, bitops, size = (
-        _format((cell.mean for cell in cells), decimals),
-        _format((cell.sd or 0.0 for cell in cells), decimals),
-        _format((cell.n for cell in cells), 0),
-        _format((cell.bitops / one_bitops for cell in cells), 3),
-        _format((cell.size_bits / one_size for cell in cells), 3),
+        number_column((cell.mean for cell in cells), decimals),
+        number_column((cell.sd or 0.0 for cell in cells), decimals),
+        number_column((cell.n for cell in cells), 0),
+        number_column((cell.bitops / one_bitops for cell in cells), 3),
+        number_column((cell.size_bits / one_size for cell in cells), 3),
     )
     return f"l l {mean}@{{$\\,\\pm\\,$}}{sd} {n} {bitops} {size}"
 
 
-def _format(values: Iterable[float], decimals: int) -> str:
+def number_column(values: Iterable[float], decimals: int) -> str:
+    """A column of siunitx as wide as its numbers with so many decimals."""
     found = list(values)
     digits = max((len(f"{abs(one):.{decimals}f}".partition(".")[0]) for one in found), default=1)
     sign = "-" if any(one < 0 for one in found) else ""
@@ -193,7 +194,7 @@ def _row(
     spread = "{--}" if cell.sd is None else metric.number(cell.sd)
     arm = escaped(cell.arm) + ("" if cell.is_searched else "\\textdaggerdbl{}")
     numbers = (
-        _marked(metric.number(cell.mean), mark, width=width),
+        marked_number(metric.number(cell.mean), mark, width=width),
         spread,
         str(cell.n),
         f"{cell.bitops / units[0][0]:.3f}",
@@ -202,7 +203,7 @@ def _row(
     return " & ".join((escaped(cell.allocation), arm, *numbers)) + " \\\\"
 
 
-def _marked(number: str, mark: Mark | None, *, width: int) -> str:
+def marked_number(number: str, mark: Mark | None, *, width: int) -> str:
     """A number as siunitx aligns it; a marked one is text of the column's own width."""
     if mark is None:
         return number

@@ -4,19 +4,18 @@ The rules of the policy are drawn beside each other: learned, and the same bits 
 samples, which tells whether the policy looks at the sample at all.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from bitsweep.analysis.chart import Curves, Heat, Marker, Series, Style
+from bitsweep.analysis.policies import image_counts
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError
 from bitsweep.store.layers import LayerEpoch, RuleRow, layer_epochs, layered_arms, rule_rows
 from bitsweep.store.reader import Reader
 
-_IMAGES = re.compile(r"images of (.+) at (w\d+a\d+)")
 _BINS = 24
 # The learned rule in the colour of its method; its controls told apart by marker as well.
 _RULES: Mapping[str, tuple[str, Marker]] = {
@@ -85,9 +84,9 @@ def layer_view(
         allocations=allocations,
         arm=arm,
         allocation=allocation,
-        bits=_bits(found),
-        policy=_policy(arm, mine, price),
-        trade=_trade(mine, metric=sweep.metric) if mine else None,
+        bits=bits_heat(found),
+        policy=policy_of(arm, mine, price),
+        trade=trade_of(mine, metric=sweep.metric) if mine else None,
     )
 
 
@@ -99,7 +98,7 @@ def _known(wanted: str | None, known: Sequence[str], what: str) -> str:
     return wanted
 
 
-def _bits(found: Sequence[LayerEpoch]) -> Heat:
+def bits_heat(found: Sequence[LayerEpoch]) -> Heat:
     layers = dict(sorted({one.layer: one.name for one in found}.items()))
     epochs = sorted({one.epoch for one in found})
     at = {(one.layer, one.epoch): one.weight_bits for one in found}
@@ -112,7 +111,7 @@ def _bits(found: Sequence[LayerEpoch]) -> Heat:
     )
 
 
-def _policy(arm: str, rules: Sequence[RuleRow], price: float | None) -> Policy | None:
+def policy_of(arm: str, rules: Sequence[RuleRow], price: float | None) -> Policy | None:
     learned = [one for one in rules if one.allocator == "learned" and one.price is not None]
     prices = tuple(sorted({one.price for one in learned if one.price is not None}))
     if not prices:
@@ -129,10 +128,10 @@ def _shares(rows: Sequence[RuleRow]) -> Heat | None:
     """The part of all samples, over seeds, that ran each layer at each bits."""
     counts: dict[str, dict[str, float]] = {}
     for row in rows:
-        for name, count in row.sums.items():
-            if found := _IMAGES.fullmatch(name):
-                layer = counts.setdefault(found[1], {})
-                layer[found[2]] = layer.get(found[2], 0.0) + count
+        for layer, at in image_counts(row.sums).items():
+            sums = counts.setdefault(layer, {})
+            for bits, count in at.items():
+                sums[bits] = sums.get(bits, 0.0) + count
     if not counts:
         return None
     total = sum(row.total for row in rows)
@@ -175,7 +174,7 @@ def _spread(rows: Sequence[RuleRow]) -> Curves | None:
     )
 
 
-def _trade(rules: Sequence[RuleRow], *, metric: str) -> Curves:
+def trade_of(rules: Sequence[RuleRow], *, metric: str) -> Curves:
     """The metric on test against mean BitOps: a point per rule and lambda, mean over seeds."""
     look = shown(metric)
     return Curves(

@@ -98,6 +98,15 @@ class PolicyReport:
         return f"{self.allocation} on {self.split}:{top1}; " + "; ".join(parts)
 
 
+def image_counts(sums: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """By layer and bits how many samples ran it so, from the sums of a measurement."""
+    counts: dict[str, dict[str, float]] = {}
+    for name, count in sums.items():
+        if found := _IMAGES.fullmatch(name):
+            counts.setdefault(found[1], {})[found[2]] = count
+    return counts
+
+
 def policy_reports(rows: Sequence[DynamicRow]) -> list[PolicyReport]:
     """A report per measurement, in order."""
     return [policy_report(one) for one in rows]
@@ -105,13 +114,15 @@ def policy_reports(rows: Sequence[DynamicRow]) -> list[PolicyReport]:
 
 def policy_report(row: DynamicRow) -> PolicyReport:
     """Everything that the counts of one measurement tell."""
-    shares: dict[str, dict[str, float]] = {}
-    above: dict[float, int] = {}
-    for name, count in row.sums.items():
-        if found := _IMAGES.fullmatch(name):
-            shares.setdefault(found[1], {})[found[2]] = count / row.total
-        elif found := _ABOVE.fullmatch(name):
-            above[int(found[1]) / int(found[2])] = round(count)
+    shares = {
+        layer: {bits: count / row.total for bits, count in counts.items()}
+        for layer, counts in image_counts(row.sums).items()
+    }
+    above = {
+        int(found[1]) / int(found[2]): round(count)
+        for name, count in row.sums.items()
+        if (found := _ABOVE.fullmatch(name))
+    }
     distinct = row.sums.get(DISTINCT)
     return PolicyReport(
         split=row.split,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from bitsweep.analysis.by_image import ByImage
 from bitsweep.analysis.latex import latex_table
 from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.selection import Mark, marks
@@ -182,7 +183,24 @@ def difference_text(one: Difference, *, metric: str = "top1_percent") -> str:
         unit = f"{shown(metric).difference_unit} ".lstrip()
         text += f", equivalence within {one.equivalence.margin:g} {unit}p = "
         text += f"{one.equivalence.p:.4g}"
-    return f"{text}); exploratory."
+    text += f"){by_image_text(one.by_image)}"
+    return f"{text}; {'declared before it was measured' if one.is_declared else 'exploratory'}."
+
+
+def by_image_text(one: ByImage | None) -> str:
+    """What the answers to single images add; nothing where they were not kept."""
+    if one is None:
+        return ""
+    tests = ", ".join(
+        "no image differs" if pair is None else f"{pair.left}:{pair.right} p = {pair.p_exact:.3g}"
+        for pair in one.pairs.values()
+    )
+    seeds = f"{len(one.pairs)} seed{'s' if len(one.pairs) > 1 else ''}"
+    return (
+        f"; image by image on {seeds}: {one.mean:+.2f} points, 95 % bootstrap CI "
+        f"[{one.low95:+.2f}, {one.high95:+.2f}]; McNemar of the two checkpoints of each seed: "
+        f"{tests}"
+    )
 
 
 def _effect(result: Paired, metric: Shown) -> str:
@@ -204,8 +222,11 @@ def comparison_text(one: Compared, *, metric: str = "top1_percent") -> str:
     result = one.result
     text = f"{name}: {_effect(result, shown(metric))}"
     if not one.is_primary or one.adjusted_p is None:
-        return f"{text}); exploratory: declared after its arms were measured."
+        later = "exploratory: declared after its arms were measured"
+        return f"{text}){by_image_text(one.by_image)}; {later}."
     text += f", exact paired p = {result.p_permutation:.4g}, Holm {one.adjusted_p:.4g})"
     if one.attainable is not None and one.attainable > 0.05:
-        return f"{text}; {result.n} seeds can reach {one.attainable:.4g} at best, never 0.05."
-    return f"{text}; {'significant' if one.adjusted_p <= 0.05 else 'not significant'} at 0.05."
+        text += f"; {result.n} seeds can reach {one.attainable:.4g} at best, never 0.05"
+    else:
+        text += f"; {'significant' if one.adjusted_p <= 0.05 else 'not significant'} at 0.05"
+    return f"{text}{by_image_text(one.by_image)}."

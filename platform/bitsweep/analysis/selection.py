@@ -4,9 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from bitsweep.analysis.by_image import Answers
 from bitsweep.analysis.equivalence import DEFAULT_MARGIN, tost
 from bitsweep.analysis.published import beside
-from bitsweep.analysis.table import FULL_PRECISION, Cell, Difference, Table, paired_cells
+from bitsweep.analysis.table import (
+    FULL_PRECISION,
+    Cell,
+    Difference,
+    Table,
+    cells_by_image,
+    paired_cells,
+)
 from bitsweep.bits import LEARNED
 from bitsweep.errors import UnknownName, nearest
 from bitsweep.store.history import Setting
@@ -33,19 +41,29 @@ def narrowed(table: Table, at: Sequence[str]) -> Table:
     )
 
 
-def against(table: Table, name: str, *, margin: float | None = None) -> Table:
+def against(
+    table: Table, name: str, *, margin: float | None = None, answers: Answers | None = None
+) -> Table:
     """The table with each arm's paired differences to one arm; raise UnknownName for no arm.
 
     An arm that has full precision alone is the other side at every bit-width. `margin` is that of
     equivalence, in the unit of the metric; None: 0.3 points of top-1, and none of other metrics.
+    `answers` are those by image, of `table_answers`.
     """
     if name not in table.arms:
         known = ", ".join(table.arms)
         raise UnknownName(f"{table.sweep} has no arm {name!r}{nearest(name, table.arms)}: {known}")
     if margin is None and table.metric == "top1_percent":
         margin = DEFAULT_MARGIN
+    declared = {(one.arm, one.against, one.at) for one in table.comparisons if one.is_primary}
     found = [
-        _difference(cell, reference, margin)
+        _difference(
+            cell,
+            reference,
+            margin,
+            answers=answers or {},
+            is_declared=(arm, name, allocation) in declared or (name, arm, allocation) in declared,
+        )
         for allocation in table.allocations
         for arm in table.arms
         if arm != name
@@ -61,7 +79,9 @@ def _reference(cells: Mapping[tuple[str, str], Cell], arm: str, at: str) -> Cell
     return cells.get((arm, FULL_PRECISION if own == [FULL_PRECISION] else at))
 
 
-def _difference(cell: Cell, reference: Cell, margin: float | None) -> Difference:
+def _difference(
+    cell: Cell, reference: Cell, margin: float | None, *, answers: Answers, is_declared: bool
+) -> Difference:
     result = paired_cells(cell, reference)
     assert result is not None  # they have common seeds
     seeds = sorted(set(cell.value_by_seed) & set(reference.value_by_seed))
@@ -72,6 +92,8 @@ def _difference(cell: Cell, reference: Cell, margin: float | None) -> Difference
         at=cell.allocation,
         result=result,
         equivalence=None if margin is None else tost(points, margin=margin),
+        by_image=cells_by_image(cell, reference, answers),
+        is_declared=is_declared,
     )
 
 

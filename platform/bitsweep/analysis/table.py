@@ -4,10 +4,11 @@ Confirmed configurations are reported on test. Where a sweep confirms nothing, t
 best is shown on validation and says so.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
+from bitsweep.analysis.by_image import Answers, ByImage, by_image
 from bitsweep.analysis.equivalence import Equivalence
 from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner_notes
 from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
@@ -15,6 +16,7 @@ from bitsweep.analysis.pareto import Point, hypervolume, normalised_area
 from bitsweep.analysis.published import Published
 from bitsweep.bits import LEARNED, parse_allocation
 from bitsweep.measurement import Split
+from bitsweep.store.answers import kept_answers
 from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow, TrialRow
 
 FULL_PRECISION = "w32a32"
@@ -26,6 +28,7 @@ class Cell:
     """One arm at one allocation: mean and sample sd of the sweep's metric over n seeds.
 
     `correct_by_seed` holds the counts behind it, for top-1 alone: they make paired tests exact.
+    `measured_by_seed`: the trial and the allocation of its own.
     Not `is_searched`: the arm was searched, but at other bits than these.
     Under "learned" each seed has an allocation of its own: `labels` are all of them, costs and
     bits are means over them.
@@ -45,6 +48,7 @@ class Cell:
     correct_by_seed: Mapping[int, int]
     total: int
     trial_ids: frozenset[str] = frozenset()
+    measured_by_seed: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     is_searched: bool = True
     labels: tuple[str, ...] = ()
 
@@ -60,17 +64,20 @@ class Compared:
     result: Paired | None
     adjusted_p: float | None
     attainable: float | None
+    by_image: ByImage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """An arm against another at one allocation, on common seeds: exploratory, declared nowhere."""
+    """An arm against another at one allocation, on common seeds: exploratory unless declared."""
 
     arm: str
     against: str
     at: str
     result: Paired
     equivalence: Equivalence | None
+    by_image: ByImage | None = None
+    is_declared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +113,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
     split = split or ("test" if stage == "confirm" else "validation")
     cells = _marked(_cells(arms, rows, sweep=sweep, stage=stage, split=split), arms, rows)
     trials = reader.trial_rows(sweep.id)
+    declared = reader.comparisons(sweep.id)
     return Table(
         sweep=sweep.name,
         question=sweep.question,
@@ -115,7 +123,11 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
         arms=tuple(arm.name for arm in arms),
         allocations=ordered({allocation for _, allocation in cells}),
         cells=cells,
-        comparisons=_compare(reader.comparisons(sweep.id), cells),
+        comparisons=_compare(
+            declared,
+            cells,
+            _answers(reader, cells, {arm for one in declared for arm in (one.arm, one.against)}),
+        ),
         footnotes=(
             *_learned_notes(cells.values(), rows),
             *footnotes(arms, trials, stage=stage),
@@ -251,6 +263,7 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: st
         },
         total=first.total,
         trial_ids=frozenset(row.trial_id for row in rows),
+        measured_by_seed={row.seed: (row.trial_id, row.allocation) for row in rows},
         labels=tuple(sorted({row.allocation for row in rows})),
     )
 
@@ -269,8 +282,38 @@ def ordered(allocations: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(allocations, key=rank))
 
 
+def _answers(
+    reader: Reader, cells: Mapping[tuple[str, str], Cell], arms: Container[str]
+) -> Answers:
+    """What these arms' cells of test have of answers by image."""
+    trial_ids = {
+        id_
+        for cell in cells.values()
+        if cell.split == "test" and cell.arm in arms
+        for id_ in cell.trial_ids
+    }
+    return kept_answers(reader, sorted(trial_ids)) if trial_ids else {}
+
+
+def table_answers(reader: Reader, table: Table) -> Answers:
+    """By trial and allocation which images were right, of all cells; empty where none are kept."""
+    return _answers(reader, table.cells, table.arms)
+
+
+def cells_by_image(left: Cell, right: Cell, answers: Answers) -> ByImage | None:
+    """Two cells on the seeds where the answers of both are kept; None without one."""
+    pairs = {}
+    for seed in set(left.measured_by_seed) & set(right.measured_by_seed):
+        both = (left.measured_by_seed[seed], right.measured_by_seed[seed])
+        if left.total == right.total and all(one in answers for one in both):
+            pairs[seed] = (answers[both[0]], answers[both[1]])
+    return by_image(pairs, total=left.total)
+
+
 def _compare(
-    declared: Sequence[ComparisonRow], cells: Mapping[tuple[str, str], Cell]
+    declared: Sequence[ComparisonRow],
+    cells: Mapping[tuple[str, str], Cell],
+    answers: Answers,
 ) -> tuple[Compared, ...]:
     results = [_paired_cells(one, cells) for one in declared]
     family = [
@@ -292,6 +335,7 @@ def _compare(
             attainable=attainable_p(family=size, seeds=result.n)
             if result is not None and one.is_primary
             else None,
+            by_image=_sides_by_image(one, cells, answers),
         )
         for index, (one, result) in enumerate(zip(declared, results, strict=True))
     )
@@ -299,6 +343,13 @@ def _compare(
 
 def _p(result: Paired | None) -> float:
     return 1.0 if result is None else result.p_permutation
+
+
+def _sides_by_image(
+    one: ComparisonRow, cells: Mapping[tuple[str, str], Cell], answers: Answers
+) -> ByImage | None:
+    left, right = _cell_of(one.arm, one.at, cells), _cell_of(one.against, one.at, cells)
+    return cells_by_image(left, right, answers) if left and right else None
 
 
 def _paired_cells(one: ComparisonRow, cells: Mapping[tuple[str, str], Cell]) -> Paired | None:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from bitsweep.analysis.chart import Kind, Pick
 from bitsweep.cli.places import JsonOption, StoreOption, store_address
 from bitsweep.cli.results import open_reader
 from bitsweep.errors import InputError
@@ -35,22 +36,29 @@ def _writing(output: Path) -> Iterator[None]:
 
 def plot(
     sweep: SweepArgument,
-    kind: Annotated[
-        Literal["pareto", "size", "bits", "curves", "layers", "importance", "slices", "parallel"],
-        typer.Option("--kind", help="What to draw."),
-    ],
+    kind: Annotated[Kind, typer.Option("--kind", help="What to draw.")],
     output: Annotated[Path, typer.Option("--output", help="A .png, .svg, .pdf or .html file.")],
     columns: Annotated[
         Literal["one", "two"], typer.Option("--columns", help="Of a paper that it fills.")
     ] = "two",
+    arm: Annotated[str | None, typer.Option("--arm", help="This arm alone.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="At these bits, such as w3a3.")] = None,
+    x: Annotated[str | None, typer.Option("--x", help="A parameter, across a contour.")] = None,
+    y: Annotated[str | None, typer.Option("--y", help="A parameter, up a contour.")] = None,
+    price: Annotated[
+        float | None, typer.Option("--lambda", help="Of a policy: choices, costs.")
+    ] = None,
     store: StoreOption = None,
 ) -> None:
-    """Draw a sweep: accuracy by BitOps (pareto), size or bits; learning curves; bits per layer;
-    of the search, what mattered, a slice per parameter, parallel coordinates.
+    """Draw a sweep: accuracy by BitOps (pareto), size or bits; learning curves; bits per layer at
+    the end or over epochs; of a policy, its choices per layer, its costs per sample, and what it
+    trades for them; of the search, what mattered, a slice per parameter, parallel coordinates, a
+    contour of two parameters.
     """
     from bitsweep.figures.draw import sweep_chart, write_chart
 
-    chart = sweep_chart(open_reader(store), sweep, kind)
+    pick = Pick(arm=arm, at=at, x=x, y=y, price=price)
+    chart = sweep_chart(open_reader(store), sweep, kind, pick)
     with _writing(output):
         write_chart(chart, output, width=columns)
     typer.echo(f"written to {output}")

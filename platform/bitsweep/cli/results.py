@@ -188,6 +188,7 @@ def table(
     """
     from bitsweep.analysis.render import csv_text, render, table_rows
     from bitsweep.analysis.selection import against, narrowed
+    from bitsweep.analysis.table import table_answers
 
     is_grid = columns == "bits" or (rows is not None and columns is None)
     if is_grid and (against_arm or published):
@@ -202,7 +203,10 @@ def table(
     for reader, _, name in found:
         one = _table(reader, name, published=published)
         one = narrowed(one, at.split(",")) if at else one
-        tables.append(against(one, against_arm, margin=margin) if against_arm else one)
+        if against_arm:
+            answers = table_answers(reader, one)
+            one = against(one, against_arm, margin=margin, answers=answers)
+        tables.append(one)
     cells = [row for one in tables for row in table_rows(one)]
     if form == "json":
         typer.echo(json.dumps(cells, indent=2))

@@ -30,7 +30,8 @@ class Recorder:
 
     owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is
     called after an outcome stands (to clear a workspace). journal: what takes evaluations and
-    outcomes while the store is away; None: such a run ends at once.
+    outcomes while the store is away; None: such a run ends at once. `keeps_answers`: also which
+    samples of test were right.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Recorder:
         ended_hook: Callable[[str, Outcome], None] = lambda trial_id, outcome: None,
         journal: Journal | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
+        keeps_answers: bool = False,
     ) -> None:
         self.sweep_id = sweep_id
         self._writer = writer
@@ -57,6 +59,7 @@ class Recorder:
         self._clock = clock
         self._is_dead = is_dead
         self._claimed: set[str] = set()
+        self._keeps_answers = keeps_answers
         self._spool = Spool(
             writer,
             journal,
@@ -176,7 +179,8 @@ class Recorder:
 
     def record(self, trial_id: str, evaluation: Evaluation) -> bool:
         """Commit an evaluation, if need be to the journal; False if it stood already."""
-        return self._spool.write(trial_id, evaluation)
+        kept = evaluation if self._keeps_answers else evaluation.without_answers()
+        return self._spool.write(trial_id, kept)
 
     def end(self, trial_id: str, outcome: Outcome) -> None:
         """Commit an outcome, if need be to the journal."""

@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from bitsweep.analysis.chart import Chart, Curves, Heat, Panel, Series
+from bitsweep.analysis.chart import Chart, Curves, Heat, Panel, Series, Surface
 
 _MARKERS = {"circle": "circle", "square": "square", "triangle": "triangle-up"}
 _MARKERS |= {"diamond": "diamond", "cross": "x"}
@@ -50,14 +50,33 @@ def _traces(panel: Panel, named: set[str]) -> list[Any]:
             z=panel.values,
             colorscale="Cividis",
             zmin=0,
+            zmax=100 if panel.is_share else None,
             texttemplate="%{z:.3g}",
             showscale=False,
         )
         return [heat]
+    if isinstance(panel, Surface):
+        return _surface(panel)
     bars = go.Bar(
         x=panel.values, y=panel.names, orientation="h", marker_color=panel.colour, showlegend=False
     )
     return [bars]
+
+
+def _surface(panel: Surface) -> list[Any]:
+    """What is predicted, and over it what was tried."""
+    contour = go.Contour(
+        x=panel.x, y=panel.y, z=panel.z, colorscale="Cividis", line={"width": 0.5}, showscale=False
+    )
+    tried = go.Scatter(
+        x=[one[0] for one in panel.points],
+        y=[one[1] for one in panel.points],
+        text=[f"{one[2]:.4g}" for one in panel.points],
+        mode="markers",
+        marker={"color": "white", "size": 7, "line": {"color": "#333333", "width": 1}},
+        showlegend=False,
+    )
+    return [contour, tried]
 
 
 def _trace(series: Series, named: set[str]) -> Any:
@@ -102,5 +121,18 @@ def _axes(figure: Any, panel: Panel, where: dict[str, int]) -> None:
         figure.update_xaxes(title_text=panel.x_label, **kind, **where)
         low = {} if panel.y_low is None else {"range": [panel.y_low, None]}
         figure.update_yaxes(title_text=panel.y_label, **low, **where)
+    elif isinstance(panel, Surface):
+        figure.update_xaxes(
+            title_text=panel.x_label, **_scale(panel.x_ticks, is_log=panel.x_is_log), **where
+        )
+        figure.update_yaxes(
+            title_text=panel.y_label, **_scale(panel.y_ticks, is_log=panel.y_is_log), **where
+        )
     else:
         figure.update_yaxes(autorange="reversed", **where)
+
+
+def _scale(ticks: tuple[str, ...], *, is_log: bool) -> dict[str, Any]:
+    if ticks:
+        return {"tickvals": [*range(len(ticks))], "ticktext": ticks}
+    return {"type": "log"} if is_log else {}

@@ -12,12 +12,12 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from bitsweep.analysis.chart import Bars, Chart, Curves, Heat, Panel, Series
+from bitsweep.analysis.chart import Bars, Chart, Curves, Heat, Panel, Series, Surface
 from bitsweep.analysis.render import engineering
 from bitsweep.figures.draw import Width
 
@@ -25,6 +25,7 @@ from bitsweep.figures.draw import Width
 _WIDTHS = {"one": 3.35, "two": 6.9}
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "X"}
 _DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
+_MOST_NUMBERED, _MOST_LETTERS = 14, 30  # columns of a heat map with numbers in their cells
 _BITS = (1, 32)  # the same bits have the same colour in every heat map
 _STYLE: Any = {  # Matplotlib types its keys one by one
     "font.size": 8,
@@ -127,7 +128,7 @@ def _row_height(panels: tuple[Panel, ...]) -> float:
             heights.append(0.7 + 0.22 * len(panel.rows))
         elif isinstance(panel, Bars):
             heights.append(0.8 + 0.24 * len(panel.names))
-    only_curves = all(isinstance(panel, Curves) for panel in panels)
+    only_curves = all(isinstance(panel, Curves | Surface) for panel in panels)
     return max(heights) if only_curves else max(heights[1:])
 
 
@@ -161,6 +162,8 @@ def _draw(axis: Axes, panel: Panel) -> None:
         _draw_curves(axis, panel)
     elif isinstance(panel, Heat):
         _draw_heat(axis, panel)
+    elif isinstance(panel, Surface):
+        _draw_surface(axis, panel)
     else:
         _draw_bars(axis, panel)
 
@@ -205,19 +208,62 @@ def _log2_axis(axis: Axes, costs: list[float]) -> None:
 
 def _draw_heat(axis: Axes, panel: Heat) -> None:
     values = [[float("nan") if one is None else one for one in row] for row in panel.values]
-    colours: dict[str, Any] = {"cmap": "cividis", "norm": LogNorm(*_BITS, clip=True)}
-    axis.pcolormesh(values, edgecolors="white", linewidth=1.5, **colours)
+    norm = Normalize(0, 100) if panel.is_share else LogNorm(*_BITS, clip=True)
+    is_dense = len(panel.columns) > _MOST_NUMBERED
+    colours: dict[str, Any] = {"cmap": "cividis", "norm": norm}
+    mesh = axis.pcolormesh(
+        values, edgecolors="white", linewidth=0.0 if is_dense else 1.5, **colours
+    )
     axis.set_yticks([place + 0.5 for place in range(len(panel.rows))], panel.rows)
-    axis.set_xticks([place + 0.5 for place in range(len(panel.columns))], panel.columns)
+    kept = range(0, len(panel.columns), ceil(len(panel.columns) / _MOST_NUMBERED))
+    labels = [panel.columns[place] for place in kept]
+    is_long = sum(map(len, labels)) > _MOST_LETTERS
+    turned: dict[str, Any] = {"rotation": 40, "ha": "right"} if is_long else {}
+    axis.set_xticks([place + 0.5 for place in kept], labels, **turned)
     axis.invert_yaxis()
     axis.grid(visible=False)
     axis.tick_params(length=0)
+    if is_dense:  # no room for numbers: a scale tells them
+        _scale_beside(axis, mesh, panel.label)
+        return
+    dark = 50 if panel.is_share else 6
     for row, line in enumerate(panel.values):
         for column, value in enumerate(line):
             if value is not None:
-                colour = "white" if value < 6 else "black"
+                colour = "white" if value < dark else "black"
                 place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
                 axis.text(column + 0.5, row + 0.5, f"{value:.3g}", color=colour, **place)
+
+
+def _scale_beside(axis: Axes, drawn: Any, label: str) -> None:  # what a colour bar is made of
+    figure = axis.get_figure()
+    assert figure is not None
+    bar = figure.colorbar(drawn, ax=axis, fraction=0.06, pad=0.03)
+    bar.set_label(label, fontsize=7)
+    bar.outline.set_visible(False)
+
+
+def _draw_surface(axis: Axes, panel: Surface) -> None:
+    drawn = axis.contourf(panel.x, panel.y, panel.z, levels=12, cmap="cividis")
+    x, y, _ = zip(*panel.points, strict=True)
+    dots: dict[str, Any] = {"color": "white", "edgecolors": "#333333", "linewidths": 0.6}
+    axis.scatter(x, y, s=12, zorder=3, clip_on=False, **dots)
+    axis.set_xlabel(panel.x_label)
+    axis.set_ylabel(panel.y_label)
+    axis.grid(visible=False)
+    for one, values, ticks, is_log, set_scale in (
+        (axis.xaxis, x, panel.x_ticks, panel.x_is_log, axis.set_xscale),
+        (axis.yaxis, y, panel.y_ticks, panel.y_is_log, axis.set_yscale),
+    ):
+        if ticks:
+            one.set_ticks(range(len(ticks)), labels=ticks)
+        elif is_log:
+            set_scale("log")
+            one.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        else:
+            is_whole = all(float(value).is_integer() for value in values)
+            one.set_major_locator(MaxNLocator(nbins=6, integer=is_whole))
+    _scale_beside(axis, drawn, panel.label)
 
 
 def _draw_bars(axis: Axes, panel: Bars) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from bitsweep.errors import StoreError
 from bitsweep.store.outage import tell_outages
+from bitsweep.store.schema import SCHEMA_VERSION
 
 DEFAULT_STORE = "results/bitsweep.db"
 _BUSY_MILLISECONDS = 30_000
@@ -141,7 +142,7 @@ def open_to_read(address: str) -> Engine:
 
 def newest_version() -> str:
     """The version of the schema that this code knows: that of its newest migration."""
-    return max(path.name.partition("_")[0] for path in _MIGRATIONS.glob("versions/[0-9]*.py"))
+    return SCHEMA_VERSION
 
 
 def version_of(connection: Connection) -> str | None:

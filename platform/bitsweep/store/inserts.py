@@ -1,6 +1,6 @@
-"""Inserts that may be repeated, and the facts that stand: shared by whatever writes."""
+"""Statements that are made once and may be repeated: shared by whatever writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,14 +11,11 @@ from sqlalchemy import (
     Update,
     bindparam,
     func,
-    insert,
-    select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bitsweep.store import schema
-from bitsweep.store.rows import facts
 
 
 def insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
@@ -43,34 +40,3 @@ def newest_epoch() -> Update:
     is_later = func.coalesce(table.c.last_epoch, -1) < newest
     mine = table.c.id == bindparam("trial")
     return update(table).where(mine & is_later).values(last_epoch=newest)
-
-
-def insert_measured(
-    connection: Connection,
-    rows: Sequence[Mapping[str, Any]],
-    costs: Sequence[Sequence[Mapping[str, Any]]],
-) -> None:
-    """Add measurements, each with its rows of `sample_costs`: many at once where it has none."""
-    plain = [row for row, points in zip(rows, costs, strict=True) if not points]
-    if plain:
-        connection.execute(insert(schema.measurements), plain)
-    table = schema.measurements
-    for row, points in zip(rows, costs, strict=True):
-        if points:
-            added = insert(table).values(**row).returning(table.c.id)
-            id_ = connection.execute(added).scalar_one()
-            mine = [{**one, "measurement_id": id_} for one in points]
-            connection.execute(insert(schema.sample_costs), mine)
-
-
-def standing_facts(connection: Connection, trial_id: str, epoch: int) -> list[str]:
-    """The facts of an evaluation as they stand, in order."""
-    table, costs = schema.measurements, schema.sample_costs
-    mine = (table.c.trial_id == trial_id) & (table.c.epoch == epoch)
-    points: dict[int, list[Mapping[str, Any]]] = {}
-    joined = costs.join(table, table.c.id == costs.c.measurement_id)
-    query = select(costs).select_from(joined).where(mine)
-    for row in connection.execute(query).mappings():
-        points.setdefault(row["measurement_id"], []).append(dict(row))
-    measured = connection.execute(select(table).where(mine)).mappings()
-    return sorted(facts(dict(row), points.get(row["id"], ())) for row in measured)

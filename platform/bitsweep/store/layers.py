@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
+from bitsweep.bits import LEARNED
 from bitsweep.store import schema
 from bitsweep.store.history import metric_column
 from bitsweep.store.reader import Reader
@@ -40,6 +41,8 @@ class RuleRow:
     sample_bitops: tuple[tuple[float, int], ...]
 
 
+# Bits that are learned change from epoch to epoch: they stand under one label.
+_LABEL = case((schema.trials.c.bits == LEARNED, LEARNED), else_=schema.allocations.c.label)
 _MEMBERS = schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
 
 
@@ -49,7 +52,7 @@ def layered_arms(reader: Reader, sweep_id: int) -> list[tuple[str, str]]:
     table, allocations = schema.measurements, schema.allocations
     newest = (table.c.trial_id == trials.c.id) & (table.c.epoch == trials.c.last_epoch)
     query = (
-        select(arms.c.name.label("arm"), allocations.c.label, arms.c.position)
+        select(arms.c.name.label("arm"), _LABEL.label("label"), arms.c.position)
         .distinct()
         .select_from(
             _MEMBERS.join(trials, trials.c.id == members.c.trial_id)
@@ -58,7 +61,7 @@ def layered_arms(reader: Reader, sweep_id: int) -> list[tuple[str, str]]:
         )
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "confirm") & (table.c.split == "validation"))
-        .order_by(arms.c.position, allocations.c.label)
+        .order_by(arms.c.position, "label")
     )
     return [(row["arm"], row["label"]) for row in reader.rows(query)]
 
@@ -66,7 +69,8 @@ def layered_arms(reader: Reader, sweep_id: int) -> list[tuple[str, str]]:
 def layer_epochs(reader: Reader, sweep_id: int, *, arm: str, allocation: str) -> list[LayerEpoch]:
     """Weight bits per layer and epoch of an arm's confirmed trials, from validation."""
     members, arms, table = schema.memberships, schema.arms, schema.measurements
-    allocations, bits, layers = schema.allocations, schema.layer_bits, schema.layers
+    trials, allocations = schema.trials, schema.allocations
+    bits, layers = schema.layer_bits, schema.layers
     per_trial = (
         select(
             table.c.trial_id,
@@ -76,7 +80,8 @@ def layer_epochs(reader: Reader, sweep_id: int, *, arm: str, allocation: str) ->
             func.sum(bits.c.weight_bits * bits.c.share).label("weight_bits"),
         )
         .select_from(
-            table.join(allocations, allocations.c.id == table.c.allocation_id)
+            table.join(trials, trials.c.id == table.c.trial_id)
+            .join(allocations, allocations.c.id == table.c.allocation_id)
             .join(bits, bits.c.allocation_id == allocations.c.id)
             .join(
                 layers,
@@ -91,7 +96,7 @@ def layer_epochs(reader: Reader, sweep_id: int, *, arm: str, allocation: str) ->
                 .where((members.c.stage == "confirm") & (arms.c.name == arm))
             )
         )
-        .where((table.c.split == "validation") & (allocations.c.label == allocation))
+        .where((table.c.split == "validation") & (allocation == _LABEL))
         .group_by(table.c.trial_id, table.c.epoch, bits.c.layer, layers.c.name)
         .subquery()
     )

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bitsweep.errors import StoreError
 from bitsweep.store import schema
 from bitsweep.store.database import first_line
-from bitsweep.store.inserts import insert_measured, standing_facts
+from bitsweep.store.measured import answers_key, insert_measured, keep_answers, standing_facts
 from bitsweep.store.rows import facts
 from bitsweep.store.transfer import CARRIED, Rows, batches
 from bitsweep.store.writer import utc_now
@@ -61,6 +61,7 @@ class _Merge:
         self._costs: dict[int, Rows] = {}  # by the source's id of the measurement
         for row in self._rows["sample_costs"]:
             self._costs.setdefault(row["measurement_id"], []).append(row)
+        self._answers = {row["measurement_id"]: row["bits"] for row in self._rows["answers"]}
 
     def run(self) -> Merged:
         self._named(schema.sweeps, ("name",), compared=("text_sha256",))
@@ -214,15 +215,20 @@ class _Merge:
             measured.setdefault((row["trial_id"], row["epoch"]), []).append(row)
         standing = self._standing_evaluations()
         fresh: Rows = []
+        differing: set[tuple[str, int]] = set()
         for row in self._rows["evaluations"]:
             key = (row["trial_id"], row["epoch"])
             if key in standing:
-                self._compare(key, measured.get(key, []))
+                if not self._agree(key, measured.get(key, [])):
+                    differing.add(key)
             else:
                 fresh.append(row)
         self._add(schema.evaluations, [self._translated(row) for row in fresh])
         keys = {(row["trial_id"], row["epoch"]) for row in fresh}
         self._measurements([row for key in measured if key in keys for row in measured[key]])
+        for key, mine in measured.items():
+            if key not in differing:
+                self._keep_answers(*key, mine)
         newest: dict[str, int] = {}
         for trial_id, epoch in keys:
             newest[trial_id] = max(epoch, newest.get(trial_id, epoch))
@@ -244,13 +250,29 @@ class _Merge:
         self._done.count(schema.measurements, len(rows))
         self._done.count(schema.sample_costs, sum(map(len, costs)))
 
-    def _compare(self, key: tuple[str, int], rows: Rows) -> None:
+    def _keep_answers(self, trial_id: str, epoch: int, rows: Rows) -> None:
+        """Answers also come to measurements that stand without: they are no other numbers."""
+        arrived = {
+            answers_key(self._translated(row)): self._answers[row["id"]]
+            for row in rows
+            if row["id"] in self._answers
+        }
+        added, others = keep_answers(self._connection, trial_id, epoch, arrived)
+        self._done.count(schema.answers, added)
+        if others:
+            self._done.conflicts.append(
+                f"trial {trial_id[:12]}, epoch {epoch}: answers per image differ in "
+                f"{len(others)} measurements; what stands is kept"
+            )
+
+    def _agree(self, key: tuple[str, int], rows: Rows) -> bool:
+        """Whether an evaluation that stands has the same facts; others are kept aside."""
         stands = standing_facts(self._connection, *key)
         arrived = sorted(
             facts(self._translated(row), self._costs.get(row["id"], ())) for row in rows
         )
         if stands == arrived:
-            return
+            return True
         told = {"trial_id": key[0], "epoch": key[1]}
         self._done.conflicts.append(
             f"trial {key[0][:12]}, epoch {key[1]}: measured with other numbers; "
@@ -264,6 +286,7 @@ class _Merge:
         if arrived not in list(kept):
             facts_ = {"recorded": stands, "arrived": arrived, "recorded_at": utc_now()}
             self._add(schema.conflicts, [told | facts_])
+        return False
 
     def _raise_last_epoch(self, trial_id: str, epoch: int) -> None:
         table = schema.trials

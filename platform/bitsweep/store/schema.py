@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     func,
 )
 
+SCHEMA_VERSION = "0005"  # of the newest migration
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_label)s",
@@ -270,6 +272,19 @@ sample_costs = Table(
     Column("bitops", Float, primary_key=True, comment="of one sample, body"),
     Column("count", Integer, nullable=False, comment="samples of that cost"),
     comment="how BitOps spread over samples, for allocations chosen per sample",
+)
+answers = Table(
+    "answers",
+    metadata,
+    Column("measurement_id", ForeignKey("measurements.id"), primary_key=True),
+    Column(
+        "bits",
+        LargeBinary,
+        nullable=False,
+        comment="one bit per sample in the order of the split, 1 where the answer was right; "
+        "the first sample is the highest bit of the first byte",
+    ),
+    comment="right and wrong image by image on test, where the sweep keeps them",
 )
 conflicts = Table(
     "conflicts",

@@ -32,6 +32,7 @@ CARRIED: tuple[Table, ...] = (
     schema.layer_bits,
     schema.measurements,
     schema.sample_costs,
+    schema.answers,
     schema.conflicts,
     schema.outcomes,
 )
@@ -107,7 +108,8 @@ def _of_trials(reader: Reader, trial_ids: Sequence[str]) -> dict[str, Rows]:
         "provenance": _where(reader, schema.provenance, "id", provenance_ids),
         "allocations": _where(reader, schema.allocations, "id", allocation_ids),
         "layer_bits": _where(reader, schema.layer_bits, "allocation_id", allocation_ids),
-        "sample_costs": _sample_costs(reader, trial_ids),
+        "sample_costs": _of_measurements(reader, schema.sample_costs, trial_ids),
+        "answers": _of_measurements(reader, schema.answers, trial_ids),
     }
 
 
@@ -117,10 +119,10 @@ def _allocation_ids(reader: Reader, trial_ids: Sequence[str]) -> list[int]:
     return sorted({row["allocation_id"] for row in _each(reader, query, table, trial_ids)})
 
 
-def _sample_costs(reader: Reader, trial_ids: Sequence[str]) -> Rows:
-    costs, measured = schema.sample_costs, schema.measurements
-    joined = costs.join(measured, measured.c.id == costs.c.measurement_id)
-    return _each(reader, select(costs).select_from(joined), measured, trial_ids)
+def _of_measurements(reader: Reader, table: Table, trial_ids: Sequence[str]) -> Rows:
+    measured = schema.measurements
+    joined = table.join(measured, measured.c.id == table.c.measurement_id)
+    return _each(reader, select(table).select_from(joined), measured, trial_ids)
 
 
 def _each(reader: Reader, query: Select[Any], table: Table, trial_ids: Sequence[str]) -> Rows:

@@ -15,7 +15,14 @@ from bitsweep.errors import Conflict
 from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.space import Parameters
 from bitsweep.store import schema
-from bitsweep.store.inserts import insert_measured, insert_new, newest_epoch, standing_facts
+from bitsweep.store.inserts import insert_new, newest_epoch
+from bitsweep.store.measured import (
+    Key,
+    answers_key,
+    insert_measured,
+    keep_answers,
+    standing_facts,
+)
 from bitsweep.store.registration import register
 from bitsweep.store.rows import (
     facts,
@@ -175,7 +182,8 @@ class Writer:
     def record(self, trial_id: str, evaluation: Evaluation, *, at: str | None = None) -> bool:
         """Commit an evaluation; return False if it stood already; raise Conflict if it differs.
 
-        at: when it came; None: now.
+        Answers are kept where it has any, also where it stands without. at: when it came; None:
+        now.
         """
         try:
             return self._record(trial_id, evaluation, at or self._now())
@@ -201,15 +209,26 @@ class Writer:
                 for one in evaluation.measurements
             ]
             costs = [sample_cost_rows(one) for one in evaluation.measurements]
+            answers = {
+                answers_key(row): one.answers
+                for row, one in zip(rows, evaluation.measurements, strict=True)
+                if one.answers is not None
+            }
             if is_new:
                 insert_measured(connection, rows, costs)
+                keep_answers(connection, trial_id, evaluation.epoch, answers)
                 newest = {"trial": trial_id, "newest": evaluation.epoch}
                 connection.execute(newest_epoch(), newest)
                 return True
             standing = standing_facts(connection, trial_id, evaluation.epoch)
-        arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
-        if standing == arrived:
+            arrived = sorted(facts(row, cost) for row, cost in zip(rows, costs, strict=True))
+            others: list[Key] = []
+            if standing == arrived:
+                _, others = keep_answers(connection, trial_id, evaluation.epoch, answers)
+        if standing == arrived and not others:
             return False
+        if others:
+            standing, arrived = ["answers"], [f"other answers: {one}" for one in others]
         self._keep_conflict(trial_id, evaluation.epoch, standing, arrived)
         raise Conflict(
             f"trial {trial_id[:12]}, epoch {evaluation.epoch}: measured again with other numbers; "

@@ -16,6 +16,7 @@ from bitsweep.cost import Layer, LayerBits, spread
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Measurement, Split
 from bitsweep.trial import Trial
+from bitsweep_trainers.answers import answers_of
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
@@ -95,12 +96,12 @@ def split_of(data: Arrays, split: Split) -> tuple[Tensor, Tensor]:
     return normalise(images, data.mean, data.std), labels
 
 
-def counts(logits: Tensor, labels: Tensor, *, where: str) -> tuple[int, float]:
-    """(correct answers, sum of cross-entropies); raise Diverged when that is not finite."""
+def counts(logits: Tensor, labels: Tensor, *, where: str) -> tuple[Tensor, float]:
+    """(which answers are right (N,), sum of cross-entropies); Diverged if that is not finite."""
     loss_sum = float(cross_entropy(logits, labels, reduction="sum"))
     if not torch.isfinite(torch.tensor(loss_sum)):
         raise Diverged(f"the loss is {loss_sum} at {where}")
-    return int((logits.argmax(1) == labels).sum()), loss_sum
+    return logits.argmax(1) == labels, loss_sum
 
 
 @torch.no_grad()
@@ -113,15 +114,16 @@ def measure_allocation(
     images, labels = split_of(data, split)
     logits = torch.cat([network(one) for one in torch.split(images, EVALUATION_BATCH)])
     allocation = Allocation(layers=by_body_layer(trial, [tied(one) for one in widths]))
-    correct, loss_sum = counts(logits, labels, where=allocation.label)
+    hits, loss_sum = counts(logits, labels, where=allocation.label)
     actions = torch.tensor([[widths_of(trial).index(one) for one in widths]])
     return Measurement(
         split=split,
         allocation=allocation,
         total=len(labels),
-        correct=correct,
+        correct=int(hits.sum()),
         sums={"loss": loss_sum},
         layer_bits=mean_layer_bits(trial, actions),
+        answers=answers_of(hits, split),
     )
 
 
@@ -229,7 +231,7 @@ def measured_rule(
     And, of the learned one, how many allocations it gave and how it compares to its shuffles.
     """
     policy = f"{ruled.allocator}@{ruled.price:g}"
-    correct, loss_sum = counts(ruled.logits, labels, where=policy)
+    hits, loss_sum = counts(ruled.logits, labels, where=policy)
     is_learned = ruled.agent_bitops > 0
     bits = mean_layer_bits(trial, ruled.actions)
     if ruled.allocator == "cascade":
@@ -240,7 +242,7 @@ def measured_rule(
         allocator=ruled.allocator,
         lambda_=ruled.price,
         total=len(labels),
-        correct=correct,
+        correct=int(hits.sum()),
         sums={
             "loss": loss_sum,
             **dict(image_counts(trial, ruled.actions)),
@@ -251,6 +253,7 @@ def measured_rule(
         else bits,
         agent=agent_layer(agent) if is_learned else None,
         sample_costs=spread(ruled.bitops.tolist()),
+        answers=answers_of(hits, split),
     )
 
 
