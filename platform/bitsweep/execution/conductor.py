@@ -10,6 +10,7 @@ from bitsweep.execution.base import Folders, Job
 from bitsweep.execution.breakers import START_FAILED, Breakers
 from bitsweep.execution.dependents import Dependents, Waiting, unknown_trial
 from bitsweep.execution.ledger import SIBLING_FAILED, Ledger
+from bitsweep.execution.placement import memory_bytes
 from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.pruning import Pruner
 from bitsweep.execution.recorder import Recorder
@@ -253,6 +254,10 @@ class Conductor:
         if not self._recorder.claim(entry.trial.id):
             self._follow_other_driver(entry)
             return None
+        self._follow_other_driver(entry)  # it may have ended since this driver entered it
+        if entry.is_over:
+            self._recorder.give_back(entry.trial.id)
+            return None
         self._ledger.start(entry)
         self._recorder.start_attempt(entry.trial.id)
         minutes = self._sweep.budget.trial_minutes
@@ -262,10 +267,11 @@ class Conductor:
             start_checkpoint=checkpoint,
             keeps_checkpoint=entry.stage != "search" or entry.is_taken_from,
             limit_seconds=None if minutes is None else 60.0 * minutes,
+            limit_bytes=memory_bytes(self._sweep.resources),
         )
 
     def _follow_other_driver(self, entry: Entry) -> None:
-        """Another driver runs it: take over its result once it stands in the store."""
+        """Another driver runs or ran it: take over its result once it stands in the store."""
         self._ledger.take_over(entry)
         if entry.is_over:
             self._queue.remove(entry.trial.id)

@@ -107,6 +107,10 @@ class Recorder:
         self._writer.release(other)
         return self._writer.claim(trial_id, self._owner, at=self._clock())
 
+    def give_back(self, trial_id: str) -> None:
+        """Claim a trial no longer."""
+        self._writer.release(self._owner, trial_id=trial_id)
+
     def start_attempt(self, trial_id: str) -> None:
         """Note that a worker gets the trial."""
         self._writer.start_attempt(

@@ -355,10 +355,14 @@ class Writer:
         with self._engine.begin() as connection:
             connection.execute(update(table).where(table.c.owner == owner).values(heartbeat_at=at))
 
-    def release(self, owner: str) -> None:
-        """Give back every claim of this driver."""
+    def release(self, owner: str, *, trial_id: str | None = None) -> None:
+        """Give back the claim of this driver on one trial, or on every one."""
+        table = schema.claims
+        mine = table.c.owner == owner
+        if trial_id is not None:
+            mine &= table.c.trial_id == trial_id
         with self._engine.begin() as connection:
-            connection.execute(delete(schema.claims).where(schema.claims.c.owner == owner))
+            connection.execute(delete(table).where(mine))
 
 
 def _insert_new(connection: Connection, table: Table, row: Mapping[str, Any]) -> bool:
