@@ -49,11 +49,12 @@ class Scene:
         self.folder, self.random, self.grounds = folder, random, grounds
         self.closing = ExitStack()
 
-    def site(self, *, cluster: LoopbackCluster | None = None, **options: Any) -> Site:
-        """The user's folder, on the shared cluster unless another one is given."""
-        site = Site(
-            self.folder, random=self.random, cluster=cluster or self.grounds.cluster, **options
-        )
+    def site(
+        self, *, cluster: LoopbackCluster | None = None, local: bool = False, **options: Any
+    ) -> Site:
+        """The user's folder, on the shared cluster unless another one, or none, is wanted."""
+        where = None if local else cluster or self.grounds.cluster
+        site = Site(self.folder, random=self.random, cluster=where, **options)
         self.closing.callback(site.close)
         return site
 

@@ -142,6 +142,8 @@ class Conductor:
             self._say(f"{_word(outcome)} {self.describe(entry)}")
             self._settle(trial_id)
             self._break(entry)
+        elif outcome != Interrupted():
+            self._stop(f"stopped: {outcome.reason}; put that right, then start the sweep again")
 
     def interrupt(self) -> int:
         """Mark what runs as interrupted; return how many trials that were."""
@@ -420,6 +422,17 @@ class Conductor:
             users = [study for study, _ in self._users.get(trial_id, [])]
             if arm is None or (users and all(study.stopped for study in users)):
                 self._queue.remove(trial_id)
+        self._dependents.give_up(
+            {study.arm.name for study in self._studies if study.stopped}, is_coming=self._is_coming
+        )
+        for trial_id in list(self._queue):
+            start = self._entries.get(self._entries[trial_id].trial.start or "")
+            if start is not None and not self._is_coming(start):
+                self._queue.remove(trial_id)
+
+    def _is_coming(self, entry: Entry) -> bool:
+        """It has ended, or still will."""
+        return entry.is_over or entry.is_running or entry.trial.id in self._queue
 
     # Telling the user.
 

@@ -1,6 +1,7 @@
 """The one recorder of a run: what the driver writes, and what it may ask back."""
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from bitsweep.cost import Layer
@@ -8,7 +9,7 @@ from bitsweep.measurement import Evaluation
 from bitsweep.space import Parameters
 from bitsweep.store import history
 from bitsweep.store.reader import Ended, Proposal, Reader, Score
-from bitsweep.store.writer import Writer
+from bitsweep.store.writer import CLAIM_SECONDS, Writer
 from bitsweep.sweep import Stage
 from bitsweep.trial import Outcome, Trial
 
@@ -16,8 +17,9 @@ from bitsweep.trial import Outcome, Trial
 class Recorder:
     """Binds the store to one sweep and one driver.
 
-    owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is
-    called after an outcome stands (to clear a workspace).
+    owner names the driver; clock is Unix time, stopwatch never goes back; `is_dead` tells of
+    another driver whether it is gone; `ended_hook` is called after an outcome stands (to clear a
+    workspace).
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Recorder:
         owner: str,
         provenance: Mapping[str, Any],
         clock: Callable[[], float],
+        stopwatch: Callable[[], float] = monotonic,
         is_dead: Callable[[str], bool] = lambda owner: False,
         ended_hook: Callable[[str, Outcome], None] = lambda trial_id, outcome: None,
     ) -> None:
@@ -40,6 +43,8 @@ class Recorder:
         self._owner = owner
         self._provenance = dict(provenance)
         self._clock = clock
+        self._stopwatch = stopwatch
+        self._seen: dict[str, tuple[tuple[str, float], float]] = {}
         self._is_dead = is_dead
         self._ended_hook = ended_hook
 
@@ -102,10 +107,22 @@ class Recorder:
         if self._writer.claim(trial_id, self._owner, at=self._clock()):
             return True
         other = self._reader.claimant(trial_id)
-        if other is None or not self._is_dead(other):
+        if other is None or not (self._is_dead(other[0]) or self._is_silent(trial_id, other)):
             return False
-        self._writer.release(other)
+        self._writer.release(other[0])
         return self._writer.claim(trial_id, self._owner, at=self._clock())
+
+    def _is_silent(self, trial_id: str, claim: tuple[str, float]) -> bool:
+        """Whether the driver that has a trial gave no sign of life, by the stopwatch of this one.
+
+        Clocks of two machines differ, and any of them may be set back: its time is never compared
+        with ours, only whether it changes.
+        """
+        last, since = self._seen.get(trial_id, (None, 0.0))
+        if last != claim:
+            self._seen[trial_id] = (claim, self._stopwatch())
+            return False
+        return self._stopwatch() - since > CLAIM_SECONDS
 
     def give_back(self, trial_id: str) -> None:
         """Claim a trial no longer."""

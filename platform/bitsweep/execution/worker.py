@@ -4,6 +4,7 @@ Each evaluation is appended to the outbox (and synced) before it is sent; a rest
 outbox again. With idempotent inserts at the other end, every evaluation is recorded exactly once.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -37,7 +38,10 @@ from bitsweep.execution.team import Followers, WorkerLost
 from bitsweep.execution.trial_log import TrialLog
 from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
 from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
-from bitsweep.trial import Diverged, Failed, Finished, Outcome
+from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome
+
+# So little is left where a write has just failed for want of space.
+FULL_BYTES = 64 * 1024
 
 
 class JobRun:
@@ -95,6 +99,8 @@ class JobRun:
             try:
                 self._resend = self._open()
             except OSError as error:
+                if _is_full(self._folder, error):
+                    return self._no_space()
                 where = socket.gethostname()
                 return Failed(reason=f"no workspace on {where}: {_one_line(error)}")
         again = next(self._resend, None)
@@ -134,8 +140,15 @@ class JobRun:
             raise
         except Exception as error:  # whatever a trainer raises becomes an outcome, not a crash
             error = self._cause(error)
+            if _is_full(self._folder, error):
+                return self._no_space()
             self._log.write("raised", traceback=traceback.format_exc())
             return Failed(reason=_one_line(error))
+
+    def _no_space(self) -> Interrupted:
+        """Not the trial's fault: it goes on once there is space."""
+        place = self._folder.parent
+        return Interrupted(reason=f"no space left for {place} on {socket.gethostname()}")
 
     def _cause(self, error: Exception) -> Exception:
         """What a follower says outweighs what rank 0 saw of it; WorkerLost if one died."""
@@ -265,6 +278,19 @@ def _read_outbox(path: Path) -> list[Evaluation]:
     evaluations = evaluations[: whole.count(b"\n")]
     path.write_bytes(whole)
     return evaluations
+
+
+def _is_full(folder: Path, error: BaseException) -> bool:
+    """Whether an error comes of a full disk. torch.save hides the reason: then the disk tells."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    try:
+        return shutil.disk_usage(folder.parent).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def _append(path: Path, evaluation: Evaluation) -> None:

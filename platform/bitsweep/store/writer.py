@@ -339,14 +339,14 @@ class Writer:
             connection.execute(delete(schema.claims).where(schema.claims.c.trial_id == trial_id))
 
     def claim(self, trial_id: str, owner: str, *, at: float) -> bool:
-        """Take the trial for this driver unless another one that is alive has it."""
+        """Take the trial for this driver; False while any other one has it."""
         table = schema.claims
         with self._engine.begin() as connection:
             row = {"trial_id": trial_id, "owner": owner, "heartbeat_at": at}
             if _insert_new(connection, table, row):
                 return True
-            free = (table.c.owner == owner) | (table.c.heartbeat_at < at - CLAIM_SECONDS)
-            taken = update(table).where((table.c.trial_id == trial_id) & free)
+            ours = (table.c.trial_id == trial_id) & (table.c.owner == owner)
+            taken = update(table).where(ours)
             return bool(connection.execute(taken.values(owner=owner, heartbeat_at=at)).rowcount)
 
     def heartbeat(self, owner: str, *, at: float) -> None:
