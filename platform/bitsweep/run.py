@@ -27,6 +27,7 @@ from bitsweep.sweep import Arm
 from bitsweep.tracking.mirror_process import MirrorProcess
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, digest
 
+PROBE_BYTES = 64 * 1024
 ExecutorName = Literal["ray", "local"]
 # A file that another process holds longer than this is out of reach: the journal takes over.
 _BUSY_MILLISECONDS = 3_000
@@ -216,8 +217,8 @@ def _check_writable(folders: Folders) -> None:
     """Say before anything runs where trials could keep nothing."""
     try:
         folders.workspaces.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folders.workspaces):
-            pass
+        with tempfile.TemporaryFile(dir=folders.workspaces) as file:
+            file.write(bytes(PROBE_BYTES))  # a full disk makes empty files
     except OSError as error:
         raise InputError(
             f"the workspaces in {folders.workspaces} cannot be written: {error.strerror}; name "

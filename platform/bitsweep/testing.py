@@ -48,7 +48,9 @@ def toy_train(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
                 if split == "validation" or epoch == trial.epochs
             ),
         )
-        workspace.state_path.write_text(json.dumps({"epoch": epoch}), encoding="utf-8")
+        partial = workspace.state_path.with_suffix(".tmp")
+        partial.write_text(json.dumps({"epoch": epoch}), encoding="utf-8")
+        partial.replace(workspace.state_path)
 
 
 def _saved_epoch(path: Path) -> int:

@@ -28,9 +28,9 @@ def free_ports(count: int) -> list[int]:
 
 
 class LoopbackCluster:
-    """A head of one CPU on 127.0.0.2; `add_node` adds more, one after the other."""
+    """A head on 127.0.0.2; `add_node` adds nodes of one CPU, one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, head_cpus: int = 1) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bs-ray-"))
         self._gcs_port, dashboard_port = free_ports(2)
         self.address = f"http://127.0.0.1:{dashboard_port}"
@@ -44,6 +44,7 @@ class LoopbackCluster:
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard_port}",
             f"--ray-client-server-port={free_ports(1)[0]}",
+            cpus=head_cpus,
         )
 
     @property
@@ -51,15 +52,32 @@ class LoopbackCluster:
         """What a client needs beside the address."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
 
+    @property
+    def size(self) -> int:
+        """How many nodes were started, the head included."""
+        return len(self._nodes)
+
     def add_node(self) -> int:
         """Start one more node of one CPU; return its number, from 1."""
         number = len(self._nodes)
-        self._start(f"--address={self.gcs_address}", f"--node-ip-address=127.0.0.{number + 2}")
+        self._start(
+            f"--address={self.gcs_address}", f"--node-ip-address={self.address_of(number)}"
+        )
         return number
 
     def kill_node(self, number: int) -> None:
         """kill -9 of a node's raylet: the machine is gone."""
         _kill(self._raylet(number))
+
+    def kill_head(self) -> None:
+        """kill -9 of all that the head's machine ran: control plane, raylet, jobs, workers."""
+        for process in (*_family(self._nodes[0].pid), self._nodes[0].pid):
+            _kill(process)
+
+    @staticmethod
+    def address_of(number: int) -> str:
+        """The IP address of a node; 0 is the head."""
+        return f"127.0.0.{number + 2}"
 
     def close(self) -> None:
         """End every process that was started here, the head last."""
@@ -71,7 +89,7 @@ class LoopbackCluster:
             node.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self, *options: str) -> None:
+    def _start(self, *options: str, cpus: int = 1) -> None:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTHONPATH"))}
         environment = {
             **kept,
@@ -84,7 +102,7 @@ class LoopbackCluster:
         }
         options = (
             *options,
-            "--num-cpus=1",
+            f"--num-cpus={cpus}",
             "--object-store-memory=80000000",
             f"--dashboard-agent-listen-port={free_ports(1)[0]}",
             "--disable-usage-stats",

@@ -31,8 +31,10 @@ from bitsweep.sweep import (
     Objective,
     Sampler,
     Search,
+    Source,
     Sweep,
 )
+from bitsweep.taking import Take
 
 BRANCHES = Arm(
     name="a",
@@ -425,3 +427,18 @@ def test_a_pruned_trial_keeps_its_measurements_and_is_marked(
 
     assert rows and all(row[0] == row[1] < 4 for row in rows)
     assert {row[2:] for row in rows} == {("validation", "validation")}
+
+
+@pytest.mark.parametrize("budget", [Budget(arm_failures=2), Budget(max_failures=2)])
+@pytest.mark.parametrize("take", ["allocation", "checkpoint"])
+def test_an_arm_that_is_stopped_keeps_nobody_waiting(
+    budget: Budget, take: Take, tmp_path: Path
+) -> None:
+    giving = Arm(name="giving", method="toy_learned", parameters={"act": "raise"})
+    taking = replace(FIXED, name="taking", source=Source(arm="giving", take=take))
+    last = replace(FIXED, name="last", source=Source(arm="taking", take="checkpoint"))
+    sweep = toy_sweep(last, taking, giving, confirm=Confirm(seeds=(0, 1, 2, 3)), budget=budget)
+    report = run_toy(sweep, tmp_path)
+
+    assert report.is_stopped and not report.is_interrupted
+    assert ask_store(tmp_path, "SELECT * FROM claims") == []

@@ -24,7 +24,7 @@ from bitsweep.measurement import Measurement
 from bitsweep.store.answers import kept_answers
 from bitsweep.store.database import open_to_read, open_to_write
 from bitsweep.store.reader import Reader
-from bitsweep.store.writer import CLAIM_SECONDS, Writer
+from bitsweep.store.writer import Writer
 from bitsweep.sweep import Arm, Comparison, Stage, Sweep
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
@@ -367,8 +367,8 @@ def test_a_claimed_trial_is_not_given_to_another_driver(writer: Writer, reader: 
     trial = add(writer)
 
     assert writer.claim(trial.id, "one", at=0.0)
-    assert not writer.claim(trial.id, "two", at=CLAIM_SECONDS - 1)
-    assert reader.claimant(trial.id) == "one"
+    assert not writer.claim(trial.id, "two", at=1e9)
+    assert reader.claimant(trial.id) == ("one", 0.0)
 
 
 def test_a_driver_may_claim_its_trial_again(writer: Writer) -> None:
@@ -378,20 +378,16 @@ def test_a_driver_may_claim_its_trial_again(writer: Writer) -> None:
     assert writer.claim(trial.id, "one", at=1.0)
 
 
-def test_a_claim_without_a_sign_of_life_is_taken_over(writer: Writer, reader: Reader) -> None:
-    trial = add(writer)
-    writer.claim(trial.id, "one", at=0.0)
+def test_a_heartbeat_shows_on_every_claim_of_its_driver_alone(
+    writer: Writer, reader: Reader
+) -> None:
+    first, second, other = (add(writer, toy_trial(seed=seed)) for seed in range(3))
+    for trial, owner in ((first, "one"), (second, "one"), (other, "two")):
+        writer.claim(trial.id, owner, at=0.0)
+    writer.heartbeat("one", at=7.0)
 
-    assert writer.claim(trial.id, "two", at=CLAIM_SECONDS + 1)
-    assert reader.claimant(trial.id) == "two"
-
-
-def test_a_heartbeat_keeps_a_claim(writer: Writer) -> None:
-    trial = add(writer)
-    writer.claim(trial.id, "one", at=0.0)
-    writer.heartbeat("one", at=CLAIM_SECONDS)
-
-    assert not writer.claim(trial.id, "two", at=CLAIM_SECONDS + 1)
+    assert [reader.claimant(one.id) for one in (first, second)] == [("one", 7.0)] * 2
+    assert reader.claimant(other.id) == ("two", 0.0)
 
 
 def test_a_released_claim_is_free(writer: Writer, reader: Reader) -> None:

@@ -1,8 +1,12 @@
 """One job: the outbox comes before the wire, what was sent is sent again, and closing stops."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.bitsweep_suite.toys import evaluation, toy_trial
@@ -16,6 +20,7 @@ from bitsweep.execution.base import (
     parse_job,
     parse_outcome,
 )
+from bitsweep.execution.limits import resident_bytes
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation, evaluation_document
 from bitsweep.testing import toy_train
@@ -181,6 +186,78 @@ def test_a_trainer_that_hangs_runs_out_of_time(tmp_path: Path) -> None:
     assert found[-1] == Failed(reason="timeout: over 0.00333333 minutes")
 
 
+def test_a_trainer_that_leaks_runs_out_of_memory_and_gives_it_back(tmp_path: Path) -> None:
+    def train(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
+        yield evaluation(1)
+        kept = []
+        while True:
+            try:
+                kept.append(bytearray(b"x" * 4_000_000))
+            except Exception:
+                continue
+
+    before = resident_bytes() or 0
+    job = job_in(tmp_path, limit_bytes=before + 200_000_000)
+    found = steps(JobRun(job, trainer=train))
+
+    assert epochs(found) == [1]
+    assert isinstance(found[-1], Failed) and found[-1].reason.startswith("memory: over 0.")
+    assert (resident_bytes() or 0) < before + 100_000_000
+
+
+DEADLOCK = """
+import ctypes, json, sys
+from pathlib import Path
+from bitsweep.execution import limits
+from bitsweep.execution.base import parse_job
+from bitsweep.execution.worker import JobRun
+from bitsweep.testing import toy_train
+
+limits.GRACE_SECONDS = 0.2
+
+
+def train(trial, workspace):
+    yield next(toy_train(trial, workspace))
+    kept = []
+    while sys.argv[1] == "leaks":
+        kept.append(bytearray(b"x" * 4_000_000))
+        limits.signal.pthread_sigmask(limits.signal.SIG_BLOCK, {limits.signal.SIGALRM})
+    mutex = ctypes.create_string_buffer(64)
+    ctypes.CDLL(None).pthread_mutex_lock(mutex)
+    ctypes.CDLL(None).pthread_mutex_lock(mutex)
+
+
+run = JobRun(parse_job(json.loads(Path("job.json").read_text())), trainer=train, may_exit=True)
+run.step()
+run.step()
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("hangs", "timeout: over 0.005 minutes, and no signal got through"),
+        ("leaks", "memory: over 0.5 GiB (resources.memory_gib_per_worker)"),
+    ],
+)
+def test_a_trainer_that_no_signal_reaches_ends_with_its_process_and_its_reason(
+    way: str, reason: str, tmp_path: Path
+) -> None:
+    limits: dict[str, Any] = {"limit_seconds": 0.3}
+    if way == "leaks":
+        limits = {"limit_bytes": 2**29}
+    job = job_in(tmp_path, **limits)
+    (tmp_path / "job.json").write_text(json.dumps(job_document(job)), encoding="utf-8")
+    command = [sys.executable, "-c", DEADLOCK, way]
+    ended = subprocess.run(command, cwd=tmp_path, timeout=60, capture_output=True, text=True)
+    found = steps(JobRun(job, may_exit=True))
+    retried = steps(JobRun(replace(job, limit_seconds=None)))
+
+    assert ended.returncode == 1, ended.stderr
+    assert epochs(found) == [1] and found[-1] == Failed(reason=reason)
+    assert retried[-1] == Finished(epoch=4)
+
+
 def test_closing_a_job_closes_its_trainer(tmp_path: Path) -> None:
     closed = []
 
@@ -211,6 +288,7 @@ def test_a_trainer_resumes_after_its_evaluation_was_taken(tmp_path: Path) -> Non
 
 def test_a_job_survives_the_wire(tmp_path: Path) -> None:
     job = job_in(tmp_path, start_checkpoint="f" * 64, keeps_checkpoint=True, limit_seconds=1.5)
+    job = replace(job, limit_bytes=2**30)
 
     assert parse_job(json.loads(json.dumps(job_document(job)))) == job
 

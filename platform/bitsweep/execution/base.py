@@ -80,7 +80,8 @@ def log_name(trial_id: str) -> str:
 class Job:
     """A trial to run now; `start_checkpoint` is the digest of what it starts from.
 
-    limit_seconds: the training time after which it ends as Failed("timeout").
+    limit_seconds: the training time after which it ends as Failed("timeout"). limit_bytes: the
+    memory of each of its workers, over which it ends as Failed("memory").
     """
 
     trial: Trial
@@ -88,6 +89,7 @@ class Job:
     start_checkpoint: str | None = None
     keeps_checkpoint: bool = False
     limit_seconds: float | None = None
+    limit_bytes: int | None = None
 
 
 class Agenda(Protocol):
@@ -130,6 +132,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "start_checkpoint": job.start_checkpoint,
         "keeps_checkpoint": job.keeps_checkpoint,
         "limit_seconds": job.limit_seconds,
+        "limit_bytes": job.limit_bytes,
     }
 
 
@@ -146,6 +149,7 @@ def parse_job(document: Mapping[str, Any]) -> Job:
         start_checkpoint=document["start_checkpoint"],
         keeps_checkpoint=document["keeps_checkpoint"],
         limit_seconds=document["limit_seconds"],
+        limit_bytes=document["limit_bytes"],
     )
 
 

@@ -10,6 +10,7 @@ from bitsweep.execution.base import Folders, Job
 from bitsweep.execution.breakers import START_FAILED, Breakers
 from bitsweep.execution.dependents import Dependents, Waiting, unknown_trial
 from bitsweep.execution.ledger import SIBLING_FAILED, Ledger
+from bitsweep.execution.placement import memory_bytes
 from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.pruning import Pruner
 from bitsweep.execution.recorder import Recorder
@@ -151,6 +152,8 @@ class Conductor:
             self._say(f"{_word(outcome)} {self.describe(entry)}")
             self._settle(trial_id)
             self._break(entry)
+        elif outcome != Interrupted():
+            self._stop(f"stopped: {outcome.reason}; put that right, then start the sweep again")
 
     def interrupt(self) -> int:
         """Mark what runs as interrupted; return how many trials that were."""
@@ -264,6 +267,10 @@ class Conductor:
         if not self._recorder.claim(entry.trial.id):
             self._follow_other_driver(entry)
             return None
+        self._follow_other_driver(entry)  # it may have ended since this driver entered it
+        if entry.is_over:
+            self._recorder.give_back(entry.trial.id)
+            return None
         self._ledger.start(entry)
         self._recorder.start_attempt(entry.trial.id)
         minutes = self._sweep.budget.trial_minutes
@@ -273,10 +280,11 @@ class Conductor:
             start_checkpoint=checkpoint,
             keeps_checkpoint=entry.stage != "search" or entry.is_taken_from,
             limit_seconds=None if minutes is None else 60.0 * minutes,
+            limit_bytes=memory_bytes(self._sweep.resources),
         )
 
     def _follow_other_driver(self, entry: Entry) -> None:
-        """Another driver runs it: take over its result once it stands in the store."""
+        """Another driver runs or ran it: take over its result once it stands in the store."""
         self._ledger.take_over(entry)
         if entry.is_over:
             self._queue.remove(entry.trial.id)
@@ -428,6 +436,17 @@ class Conductor:
             users = [study for study, _ in self._users.get(trial_id, [])]
             if arm is None or (users and all(study.stopped for study in users)):
                 self._queue.remove(trial_id)
+        self._dependents.give_up(
+            {study.arm.name for study in self._studies if study.stopped}, is_coming=self._is_coming
+        )
+        for trial_id in list(self._queue):
+            start = self._entries.get(self._entries[trial_id].trial.start or "")
+            if start is not None and not self._is_coming(start):
+                self._queue.remove(trial_id)
+
+    def _is_coming(self, entry: Entry) -> bool:
+        """It has ended, or still will."""
+        return entry.is_over or entry.is_running or entry.trial.id in self._queue
 
     # Telling the user.
 

@@ -4,7 +4,7 @@ An allocation is part of a trial's identity, so such a trial is made when the on
 from has finished; one that takes a checkpoint is named by that trial's id and is made before.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from bitsweep.bits import Allocation, parse_allocation
@@ -80,6 +80,22 @@ class Dependents:
                 self._waiting.remove(waiting)
                 return waiting, found
         return None
+
+    def give_up(self, stopped: Collection[str], *, is_coming: Callable[[Entry], bool]) -> None:
+        """Let those wait no more that belong to stopped arms, or wait for what never comes."""
+
+        lost: set[tuple[str, int]] = set()
+
+        def is_stranded(one: Waiting) -> bool:
+            given = (one.source.arm, one.seed)
+            if one.study.arm.name in stopped or given in lost:
+                return True
+            theirs = self._final.get(given, [])
+            return one.source.arm in stopped and not (theirs and all(map(is_coming, theirs)))
+
+        while stranded := [one for one in self._waiting if is_stranded(one)]:
+            lost |= {(one.study.arm.name, one.seed) for one in stranded}
+            self._waiting = [one for one in self._waiting if one not in stranded]
 
     def _parents(self, waiting: Waiting, studies: Sequence[Study]) -> Sequence[Entry] | None:
         """The trials it takes from; None while that arm's last stage is not reached."""

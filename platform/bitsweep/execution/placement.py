@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from bitsweep.errors import InputError
+from bitsweep.execution.limits import BYTES_PER_GIB
 from bitsweep.sweep import Resources
 
 Bundle = Mapping[str, float]
-BYTES_PER_GIB = 2**30
 _UNITS = {"CPU": "CPU cores", "GPU": "GPUs", "memory": "bytes of memory"}
 
 
@@ -15,10 +15,16 @@ def bundles_of(resources: Resources) -> list[dict[str, float]]:
     bundle: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if resources.gpus_per_worker:
         bundle["GPU"] = resources.gpus_per_worker
-    if resources.memory_gib_per_worker is not None:
-        bundle["memory"] = int(resources.memory_gib_per_worker * BYTES_PER_GIB)
+    if (memory := memory_bytes(resources)) is not None:
+        bundle["memory"] = memory
     bundle |= dict(resources.custom_per_worker)
     return [dict(bundle) for _ in range(resources.workers_per_trial)]
+
+
+def memory_bytes(resources: Resources) -> int | None:
+    """The memory of one worker, reserved on its node and its limit; None: as much as there is."""
+    gib = resources.memory_gib_per_worker
+    return None if gib is None else int(gib * BYTES_PER_GIB)
 
 
 def check_fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle], *, strategy: str = "") -> None:

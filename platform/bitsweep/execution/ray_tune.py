@@ -191,7 +191,7 @@ class _JobTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types h
         job = parse_job(json.loads(config["job"]))
         if job.trial.world_size > 1 and self._team is None:
             self._team = RayTeam(config["bundle"])
-        self._run = JobRun(job, followers=self._team)
+        self._run = JobRun(job, followers=self._team, may_exit=True)
 
     def step(self) -> dict[str, Any]:
         document = step_document(self._run.step())

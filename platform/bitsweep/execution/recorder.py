@@ -17,21 +17,18 @@ from bitsweep.measurement import Evaluation
 from bitsweep.space import Parameters
 from bitsweep.store import history
 from bitsweep.store.reader import Ended, Proposal, Reader, Score
-from bitsweep.store.writer import Writer, utc_now
+from bitsweep.store.writer import CLAIM_SECONDS, Writer, utc_now
 from bitsweep.sweep import Stage
 from bitsweep.trial import Outcome, Trial
-
-# So long after an outage silent drivers may just not have come back to the store yet.
-GRACE_SECONDS = 20.0
 
 
 class Recorder:
     """Binds the store to one sweep and one driver.
 
-    owner names the driver; `is_dead` tells of another one whether it is gone; `ended_hook` is
-    called after an outcome stands (to clear a workspace). journal: what takes evaluations and
-    outcomes while the store is away; None: such a run ends at once. `keeps_answers`: also which
-    samples of test were right.
+    owner names the driver; clock is Unix time, stopwatch never goes back; `is_dead` tells of
+    another driver whether it is gone; `ended_hook` is called after an outcome stands (to clear a
+    workspace). journal: what takes evaluations and outcomes while the store is away; None: such a
+    run ends at once. `keeps_answers`: also which samples of test were right.
     """
 
     def __init__(
@@ -44,6 +41,7 @@ class Recorder:
         owner: str,
         provenance: Mapping[str, Any],
         clock: Callable[[], float],
+        stopwatch: Callable[[], float] = monotonic,
         is_dead: Callable[[str], bool] = lambda owner: False,
         ended_hook: Callable[[str, Outcome], None] = lambda trial_id, outcome: None,
         journal: Journal | None = None,
@@ -57,6 +55,8 @@ class Recorder:
         self._owner = owner
         self._provenance = dict(provenance)
         self._clock = clock
+        self._stopwatch = stopwatch
+        self._seen: dict[str, tuple[tuple[str, float], float]] = {}
         self._is_dead = is_dead
         self._claimed: set[str] = set()
         self._keeps_answers = keeps_answers
@@ -139,30 +139,43 @@ class Recorder:
         return is_ours
 
     def _claim(self, trial_id: str) -> bool:
-        back = self._spool.back_at
-        takes_silent = back is None or monotonic() - back > GRACE_SECONDS
-        if self._take(trial_id, takes_silent=takes_silent):
+        if self._take(trial_id):
             return True
         other = self._reader.claimant(trial_id)
-        if other is None or not self._is_dead(other):
+        if other is None or not (self._is_dead(other[0]) or self._is_silent(trial_id, other)):
             return False
-        self._writer.release(other)
-        return self._take(trial_id, takes_silent=takes_silent)
+        self._writer.release(other[0])
+        return self._take(trial_id)
 
-    def _take(self, trial_id: str, *, takes_silent: bool) -> bool:
-        return self._writer.claim(
-            trial_id, self._owner, at=self._clock(), takes_silent=takes_silent
-        )
+    def _take(self, trial_id: str) -> bool:
+        return self._writer.claim(trial_id, self._owner, at=self._clock())
 
     def _claim_again(self) -> None:
         """After an outage: what runs is ours, unless another driver has taken it over."""
+        self._seen.clear()  # no driver could give a sign of life meanwhile
         for trial_id in sorted(self._claimed):
-            if not self._take(trial_id, takes_silent=False):
+            if not self._take(trial_id):
                 self._claimed.discard(trial_id)
                 self._spool.notes.append(
                     f"trial {trial_id[:12]}: another driver took it over while the store was out "
                     "of reach; both measure it, the store keeps it once"
                 )
+
+    def _is_silent(self, trial_id: str, claim: tuple[str, float]) -> bool:
+        """Whether the driver that has a trial gave no sign of life, by the stopwatch of this one.
+
+        Clocks of two machines differ, and any of them may be set back: its time is never compared
+        with ours, only whether it changes.
+        """
+        last, since = self._seen.get(trial_id, (None, 0.0))
+        if last != claim:
+            self._seen[trial_id] = (claim, self._stopwatch())
+            return False
+        return self._stopwatch() - since > CLAIM_SECONDS
+
+    def give_back(self, trial_id: str) -> None:
+        """Claim a trial no longer."""
+        self._writer.release(self._owner, trial_id=trial_id)
 
     def start_attempt(self, trial_id: str) -> None:
         """Note that a worker gets the trial."""

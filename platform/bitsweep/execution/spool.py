@@ -41,7 +41,6 @@ class Spool:
     ) -> None:
         self.notes: list[str] = []
         self.say: Callable[[str], None] = lambda text: None
-        self.back_at: float | None = None
         self._writer = writer
         self._journal = journal
         self._sweep_id = sweep_id
@@ -195,7 +194,6 @@ class Spool:
         if self._journal is not None:
             self._journal.clear()
         self._away, self._seen_at = None, self._clock()
-        self.back_at = self._seen_at
         seconds = self._seen_at - self._away_since
         self._tell(f"the store is back after {seconds:.0f} s: {told(count)} written")
         for conflict in conflicts:

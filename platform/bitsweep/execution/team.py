@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bitsweep.execution.base import Job, job_document, parse_job
+from bitsweep.execution.limits import OutOfMemory, limited, memory_text
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
 
@@ -47,6 +48,7 @@ class FollowerRun:
     def __init__(
         self, job: Job, *, rank: int, meeting: str, trainer: Trainer | None = None
     ) -> None:
+        self._limit_bytes = job.limit_bytes
         self._scratch = tempfile.TemporaryDirectory(prefix="bitsweep-rank-")
         start = None
         if job.start_checkpoint is not None:
@@ -58,8 +60,12 @@ class FollowerRun:
         self._evaluations: Iterator[Evaluation] = iter(chosen(job.trial, workspace))
 
     def step(self) -> None:
-        """Train to the next evaluation, or to the end."""
-        next(self._evaluations, None)
+        """Train to the next evaluation, or to the end; MemoryError over the limit."""
+        try:
+            with limited(seconds=None, limit_bytes=self._limit_bytes, note=None):
+                next(self._evaluations, None)
+        except OutOfMemory:
+            raise MemoryError(memory_text(self._limit_bytes or 0)) from None
 
     def close(self) -> None:
         """Stop where it is."""

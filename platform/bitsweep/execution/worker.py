@@ -4,19 +4,16 @@ Each evaluation is appended to the outbox (and synced) before it is sent; a rest
 outbox again. With idempotent inserts at the other end, every evaluation is recorded exactly once.
 """
 
+import errno
 import json
 import os
 import shutil
-import signal
 import socket
-import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any
 
 from bitsweep import errors
@@ -27,28 +24,46 @@ from bitsweep.execution.base import (
     outcome_document,
     workspace_name,
 )
+from bitsweep.execution.limits import (
+    OutOfMemory,
+    OutOfTime,
+    give_back_memory,
+    limited,
+    memory_text,
+    minutes_text,
+    read_note,
+)
 from bitsweep.execution.remote import Remote, Synchronised
 from bitsweep.execution.team import Followers, WorkerLost
 from bitsweep.execution.trial_log import TrialLog
 from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
 from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
-from bitsweep.trial import Diverged, Failed, Finished, Outcome
+from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome
 
-
-class _OutOfTime(BaseException):
-    """Raised by the alarm inside a trainer; not an Exception, so that no trainer swallows it."""
+# So little is left where a write has just failed for want of space.
+FULL_BYTES = 64 * 1024
 
 
 class JobRun:
     """One job in progress: `step` until it returns an outcome; `close` stops it at any time."""
 
     def __init__(
-        self, job: Job, *, trainer: Trainer | None = None, followers: Followers | None = None
+        self,
+        job: Job,
+        *,
+        trainer: Trainer | None = None,
+        followers: Followers | None = None,
+        may_exit: bool = False,
     ) -> None:
+        """may_exit: this process serves the job alone, and is started again when it ends."""
         self._followers = followers
         self._job = job
         self._folder = job.folders.workspace(job.trial.id)
         self._outbox = self._folder / "outbox.jsonl"
+        self._overrun = self._folder / "overrun.txt"
+        self._overran: tuple[str, str] | None = None
+        self._may_exit = may_exit
+        self._has_to_tidy = False
         self._resend: Iterator[Evaluation] | None = None
         self._known_epochs: set[int] = set()
         self._seconds = 0.0
@@ -61,6 +76,7 @@ class JobRun:
 
     def _open(self) -> Iterator[Evaluation]:
         """Read the outbox at the first step: an actor that never steps must leave no trace."""
+        self._overran = read_note(self._overrun, limit_seconds=self._job.limit_seconds)
         if self._remote is not None:
             name = workspace_name(self._job.trial.id)
             shutil.rmtree(self._folder, ignore_errors=True)  # may be older than the copy there
@@ -83,6 +99,8 @@ class JobRun:
             try:
                 self._resend = self._open()
             except OSError as error:
+                if _is_full(self._folder, error):
+                    return self._no_space()
                 where = socket.gethostname()
                 return Failed(reason=f"no workspace on {where}: {_one_line(error)}")
         again = next(self._resend, None)
@@ -94,6 +112,9 @@ class JobRun:
             self._log.evaluated(step)
         else:
             self._is_over = True
+            if self._has_to_tidy:
+                self._evaluations = None
+                give_back_memory()
             self._log.ended(step)
         self._push()
         return step
@@ -110,15 +131,24 @@ class JobRun:
             return self._next()
         except errors.Diverged as error:
             return Diverged(reason=str(error))
-        except _OutOfTime:
-            limit = self._job.limit_seconds or 0.0
-            return Failed(reason=f"timeout: over {limit / 60:g} minutes")
+        except OutOfTime:
+            return Failed(reason=minutes_text(self._job.limit_seconds or 0.0))
+        except OutOfMemory:
+            self._has_to_tidy = True  # not here: the traceback holds what the trainer held
+            return Failed(reason=memory_text(self._job.limit_bytes or 0))
         except WorkerLost:
             raise
         except Exception as error:  # whatever a trainer raises becomes an outcome, not a crash
             error = self._cause(error)
+            if _is_full(self._folder, error):
+                return self._no_space()
             self._log.write("raised", traceback=traceback.format_exc())
             return Failed(reason=_one_line(error))
+
+    def _no_space(self) -> Interrupted:
+        """Not the trial's fault: it goes on once there is space."""
+        place = self._folder.parent
+        return Interrupted(reason=f"no space left for {place} on {socket.gethostname()}")
 
     def _cause(self, error: Exception) -> Exception:
         """What a follower says outweighs what rank 0 saw of it; WorkerLost if one died."""
@@ -135,10 +165,17 @@ class JobRun:
         if finished.exists():
             return Finished(**json.loads(finished.read_text(encoding="utf-8")))
         if self._evaluations is None:
+            if self._overran is not None:
+                self._log.write("raised", traceback=self._overran[1])
+                return Failed(reason=self._overran[0])
             self._evaluations = self._start()
         while True:
             begin = monotonic()
-            with _alarm(self._seconds_left()):
+            with limited(
+                seconds=self._seconds_left(),
+                limit_bytes=self._job.limit_bytes,
+                note=self._overrun if self._may_exit else None,
+            ):
                 evaluation = self._advance(self._evaluations)
             self._seconds += monotonic() - begin
             if evaluation is None:
@@ -243,6 +280,19 @@ def _read_outbox(path: Path) -> list[Evaluation]:
     return evaluations
 
 
+def _is_full(folder: Path, error: BaseException) -> bool:
+    """Whether an error comes of a full disk. torch.save hides the reason: then the disk tells."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        cause = cause.__cause__ or cause.__context__
+    try:
+        return shutil.disk_usage(folder.parent).free < FULL_BYTES
+    except OSError:
+        return False
+
+
 def _append(path: Path, evaluation: Evaluation) -> None:
     _write_synced(path, json.dumps(evaluation_document(evaluation)) + "\n", mode="a")
 
@@ -258,22 +308,3 @@ def _one_line(error: Exception) -> str:
     text = str(error).strip()
     first = text.splitlines()[0] if text else "no message"
     return f"{type(error).__name__}: {first}"[:500]
-
-
-@contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise _OutOfTime in the block after so many seconds; signals reach the main thread alone."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(_number: int, _frame: FrameType | None) -> None:
-        raise _OutOfTime
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -244,11 +244,11 @@ class Reader:
             for row in self.rows(query)
         }
 
-    def claimant(self, trial_id: str) -> str | None:
-        """The driver that has claimed the trial, if one has."""
+    def claimant(self, trial_id: str) -> tuple[str, float] | None:
+        """The driver that has claimed the trial and its last sign of life, if one has."""
         table = schema.claims
-        rows = self.rows(select(table.c.owner).where(table.c.trial_id == trial_id))
-        return rows[0]["owner"] if rows else None
+        rows = self.rows(select(table).where(table.c.trial_id == trial_id))
+        return (rows[0]["owner"], rows[0]["heartbeat_at"]) if rows else None
 
     def trial(self, prefix: str) -> Trial:
         """The trial whose id begins so; raise UnknownName for none, InputError for several."""

@@ -299,20 +299,15 @@ class Writer:
             connection.execute(update(attempts).where(last).values(ended_at=at))
             connection.execute(delete(schema.claims).where(schema.claims.c.trial_id == trial_id))
 
-    def claim(self, trial_id: str, owner: str, *, at: float, takes_silent: bool = True) -> bool:
-        """Take the trial for this driver unless another one that is alive has it.
-
-        takes_silent: a driver that gave no sign of life for CLAIM_SECONDS is not alive.
-        """
+    def claim(self, trial_id: str, owner: str, *, at: float) -> bool:
+        """Take the trial for this driver; False while any other one has it."""
         table = schema.claims
         with self._engine.begin() as connection:
             row = {"trial_id": trial_id, "owner": owner, "heartbeat_at": at}
             if insert_new(connection, table, row):
                 return True
-            free = table.c.owner == owner
-            if takes_silent:
-                free |= table.c.heartbeat_at < at - CLAIM_SECONDS
-            taken = update(table).where((table.c.trial_id == trial_id) & free)
+            ours = (table.c.trial_id == trial_id) & (table.c.owner == owner)
+            taken = update(table).where(ours)
             return bool(connection.execute(taken.values(owner=owner, heartbeat_at=at)).rowcount)
 
     def heartbeat(self, owner: str, *, at: float) -> None:
@@ -321,10 +316,14 @@ class Writer:
         with self._engine.begin() as connection:
             connection.execute(update(table).where(table.c.owner == owner).values(heartbeat_at=at))
 
-    def release(self, owner: str) -> None:
-        """Give back every claim of this driver."""
+    def release(self, owner: str, *, trial_id: str | None = None) -> None:
+        """Give back the claim of this driver on one trial, or on every one."""
+        table = schema.claims
+        mine = table.c.owner == owner
+        if trial_id is not None:
+            mine &= table.c.trial_id == trial_id
         with self._engine.begin() as connection:
-            connection.execute(delete(schema.claims).where(schema.claims.c.owner == owner))
+            connection.execute(delete(table).where(mine))
 
 
 def _reason(outcome: Outcome) -> str:
