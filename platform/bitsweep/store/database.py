@@ -106,6 +106,18 @@ def open_to_write(address: str, *, busy_milliseconds: int = _BUSY_MILLISECONDS) 
 
 def open_to_read(address: str) -> Engine:
     """Open a store that exists, for reading alone: the database itself refuses writes."""
+    engine = open_to_look(address)
+    with engine.connect() as connection:
+        version = version_of(connection)
+    if version != newest_version():
+        raise StoreError(
+            f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
+        )
+    return engine
+
+
+def open_to_look(address: str) -> Engine:
+    """The same for a store of any version but a newer one."""
     url = store_url(address)
     if url.get_backend_name() == "sqlite":
         if not url.database or not Path(url.database).is_file():
@@ -122,17 +134,12 @@ def open_to_read(address: str) -> Engine:
         engine = create_engine(url, connect_args=arguments)
     tell_outages(engine, shown(address))
     try:
-        if not inspect(engine).has_table("measurements"):
-            raise StoreError(
-                f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
-            )
         with engine.connect() as connection:
-            version = version_of(connection)
-        _refuse_newer(version, address)
-        if version != newest_version():
-            raise StoreError(
-                f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
-            )
+            if not inspect(connection).has_table("measurements"):
+                raise StoreError(
+                    f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
+                )
+            _refuse_newer(version_of(connection), address)
     except SQLAlchemyError as error:
         raise StoreError(
             f"store {shown(address)!r} cannot be read: {first_line(error)}"
