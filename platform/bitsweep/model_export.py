@@ -58,7 +58,9 @@ def export_model(
         trial=trial,
         exported=exported,
         recorded_bits=reader.recorded_size(trial, labels),
-        recorded_correct=_recorded_correct(reader, trial, labels),
+        recorded_correct=_recorded_correct(
+            reader, trial, labels | {one.bits for one in exported.widths}
+        ),
     )
 
 

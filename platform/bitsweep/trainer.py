@@ -335,7 +335,10 @@ class SameLogits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export wrote; payload_bits, what the model takes, is None for ONNX."""
+    """What an export wrote; payload_bits, what the model takes, is None for ONNX.
+
+    policy_bits: what a learned policy takes besides, which no size of the model claims.
+    """
 
     payload_bits: int | None
     padding_bits: int
@@ -343,6 +346,7 @@ class Exported:
     file_bytes: int
     claimed_bits: int
     widths: tuple[SameLogits, ...]
+    policy_bits: int = 0
 
 
 class Exporter(Protocol):

@@ -1,6 +1,8 @@
 """A trained network as one file, and the file as a network again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,17 @@ from bitsweep_trainers.packed.records import (
     Part,
     decode,
 )
+from bitsweep_trainers.packed.routing import (
+    NAME,
+    PackedRoutes,
+    RoutedPolicy,
+    decoded_policy,
+    encoded_policy,
+    policy_bits,
+    policy_of,
+)
+from bitsweep_trainers.policy.kept import kept_policy
+from bitsweep_trainers.policy.measured import plan_of
 
 
 def claimed_bits(trial: Trial, allocation: Allocation | None = None) -> int:
@@ -66,7 +79,7 @@ def save(
     """
     data, encoder = data_of(trial), Encoder()
     parts = parts_of(network, trial.bits, allocation=allocation)
-    document = {
+    document: dict[str, Any] = {
         "trial": trial_document(trial),
         "trial_id": trial.id,
         "widths": [one.label for one in trial.bits] if allocation is None else [],
@@ -83,7 +96,12 @@ def save(
         # A list: the order of the layers is part of what is said.
         "parts": [{"path": name, **encoder.encode(one, name)} for name, one in parts.items()],
     }
-    return container.write(path, document, encoder.tensors)
+    if (policy := policy_of(network, trial)) is not None:
+        known, prices = kept_policy(network).known, plan_of(trial).selection_lambdas
+        document[NAME] = encoded_policy(policy, known, prices, encoder)
+    written = container.write(path, document, encoder.tensors)
+    apart = policy_bits(encoder.tensors)
+    return replace(written, payload_bits=written.payload_bits - apart, policy_bits=apart)
 
 
 def load(path: Path | str, *, device: torch.device | str = "cpu") -> PackedNetwork:
@@ -92,13 +110,33 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> PackedNetwo
     Nothing in the file is executed.
     """
     header, tensors = container.read(Path(path))
-    try:
+    with _described(path):
         network = _network(header, tensors)
+    return network.to(device)
+
+
+def load_routed(path: Path | str) -> RoutedPolicy:
+    """A super-network with the policy that it was exported with; InputError without one."""
+    header, tensors = container.read(Path(path))
+    if NAME not in header:
+        raise InputError(f"{path} holds no policy: only an ABN trial that learned one exports it")
+    with _described(path):
+        trial, network = parse_trial(header["trial"]), _network(header, tensors)
+        shape = tuple(int(one) for one in header["data"]["shape"])
+        layers = MODELS[trial.model].layers(shape, int(header["data"]["classes"]))
+        costs = PackedRoutes(network, layers).costs
+        return RoutedPolicy(network, decoded_policy(header[NAME], tensors, costs), layers)
+
+
+@contextmanager
+def _described(path: Path | str) -> Iterator[None]:
+    """Whatever is wrong with a header that passed its checksum is one line."""
+    try:
+        yield
     except BitsweepError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} does not describe a network: {error}") from error
-    return network.to(device)
 
 
 def _network(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PackedNetwork:
