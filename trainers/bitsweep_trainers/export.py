@@ -69,6 +69,7 @@ def export(
         claimed_bits=file.claimed_bits(trial, allocation),
         widths=(*_all_compared(network, trial, data, found, widths, allocation), *routed),
         policy_bits=policy_bits,
+        convention=file.convention_of(trial),
     )
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from bitsweep.bits import Allocation
-from bitsweep.cost import DEFAULT_CONVENTION, size_bits
+from bitsweep.bits import FULL_PRECISION_BITS, Allocation
+from bitsweep.cost import DEFAULT_CONVENTION, Convention, size_bits
 from bitsweep.errors import BitsweepError, InputError
 from bitsweep.trial import Trial, parse_trial, trial_document
-from bitsweep_trainers.branch_network import branch_network
+from bitsweep_trainers.branch_network import branch_network, widen_stem
 from bitsweep_trainers.branches import BranchLayer, BranchNorm
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.evaluate import allocated_layer_bits, layer_bits
@@ -57,11 +57,17 @@ def claimed_bits(trial: Trial, allocation: Allocation | None = None) -> int:
 
     allocation: the bits of each layer where they are given or learned per layer.
     """
-    data = data_of(trial)
+    data, convention = data_of(trial), convention_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     if allocation is not None:
-        return size_bits(layers, allocated_layer_bits(trial, allocation), DEFAULT_CONVENTION)
-    return max(size_bits(layers, layer_bits(trial, one), DEFAULT_CONVENTION) for one in trial.bits)
+        return size_bits(layers, allocated_layer_bits(trial, allocation), convention)
+    return max(size_bits(layers, layer_bits(trial, one), convention) for one in trial.bits)
+
+
+def convention_of(trial: Trial) -> Convention:
+    """How the size is counted: ends at 8 bits, unless the trial keeps them in floating point."""
+    has_float_ends = layer_bits(trial, trial.bits[-1])[-1].weight == FULL_PRECISION_BITS
+    return Convention.WHOLE_ENDS32 if has_float_ends else DEFAULT_CONVENTION
 
 
 def save(
@@ -92,7 +98,7 @@ def save(
             "std": list(std),
         },
         "claimed_bits": claimed_bits(trial, allocation),
-        "convention": str(DEFAULT_CONVENTION),
+        "convention": str(convention_of(trial)),
         # A list: the order of the layers is part of what is said.
         "parts": [{"path": name, **encoder.encode(one, name)} for name, one in parts.items()],
     }
@@ -161,7 +167,10 @@ def _shell(trial: Trial, header: Mapping[str, Any], parts: Mapping[str, Part]) -
     network: nn.Module = build(trial.model, shape, int(header["data"]["classes"]), generator)
     if any(isinstance(one, BranchRecord) for one in parts.values()):
         layers = MODELS[trial.model].layers(shape, int(header["data"]["classes"]))
-        network = branch_network(network, layers, branch_plan(trial), generator)
+        plan = branch_plan(trial)
+        if plan.switches["stem"] == "wide":
+            widen_stem(network, plan, generator)
+        network = branch_network(network, layers, plan, generator)
     return network
 
 
