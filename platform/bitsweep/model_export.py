@@ -57,8 +57,10 @@ def export_model(
     return ModelExport(
         trial=trial,
         exported=exported,
-        recorded_bits=reader.recorded_size(trial, labels),
-        recorded_correct=_recorded_correct(reader, trial, labels),
+        recorded_bits=reader.recorded_size(trial, labels, exported.convention),
+        recorded_correct=_recorded_correct(
+            reader, trial, labels | {one.bits for one in exported.widths}
+        ),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from bitsweep.bits import Bits
-from bitsweep.cost import Layer, LayerBits
+from bitsweep.cost import DEFAULT_CONVENTION, Convention, Layer, LayerBits
 from bitsweep.errors import InputError, UnknownName, nearest
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
 from bitsweep.recipe import Recipe, recipe_document
@@ -347,7 +347,11 @@ class SameLogits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What an export wrote; payload_bits, what the model takes, is None for ONNX."""
+    """What an export wrote; payload_bits, what the model takes, is None for ONNX.
+
+    policy_bits: what a learned policy takes besides, which no size of the model claims.
+    convention: that of the claimed size.
+    """
 
     payload_bits: int | None
     padding_bits: int
@@ -355,6 +359,8 @@ class Exported:
     file_bytes: int
     claimed_bits: int
     widths: tuple[SameLogits, ...]
+    policy_bits: int = 0
+    convention: Convention = DEFAULT_CONVENTION
 
 
 class Exporter(Protocol):

@@ -38,6 +38,10 @@ CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
     ("bit_mixer", (2, 3, 4), {"truncation": "floor", "drop_lowest": True}),
     ("bit_mixer", (3,), {}),
     ("mbquant", (2, 3, 4), {}),
+    ("mbquant", (2, 4), {"range_index": "position"}),
+    ("mbquant", (2, 4), {"stem": "wide", "ends": 32}),
+    ("mbquant", (2, 4, 6), {"mode": "reference"}),
+    ("mbquant", (2, 3, 4), {"mode": "reference", "ends": 32}),
     ("abn", (2, 3, 4), {"weight_source": "nested"}),
     ("abn", (2, 4), {"norms": "shared"}),
     ("abn", (3,), {}),
@@ -71,6 +75,33 @@ def test_a_file_has_the_claimed_bits_and_gives_the_logits_at_every_width(
 def test_shortcuts_are_kept_too(method: str, model: str, tmp_path: Path) -> None:
     widths = {"mbquant": (2, 3)}.get(method, ())
     one = packed(tmp_path, method, *widths, model=model)
+    network = load(one.path)
+
+    assert one.written.payload_bits == claimed_bits(one.made.trial)
+    for bits in one.made.trial.bits:
+        network.set_bits(bits)
+        with torch.no_grad():
+            assert (network(one.images) - one.logits(bits)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("given", [{}, {"shuffle": "every_block"}, {"mode": "reference"}])
+@pytest.mark.parametrize("widths", [(2, 4), (2, 3, 4)])
+def test_branches_of_every_mode_are_kept_in_a_network_with_shortcuts(
+    given: dict[str, Any], widths: tuple[int, ...], tmp_path: Path
+) -> None:
+    one = packed(tmp_path, "mbquant", *widths, model="resnet8", **given)
+    network = load(one.path)
+
+    assert one.written.payload_bits == claimed_bits(one.made.trial)
+    for bits in one.made.trial.bits:
+        network.set_bits(bits)
+        with torch.no_grad():
+            assert (network(one.images) - one.logits(bits)).abs().max() < TOLERANCE
+
+
+@pytest.mark.parametrize("given", [{}, {"depthwise_bits": "width"}, {"mode": "reference"}])
+def test_depthwise_layers_in_branches_are_kept(given: dict[str, Any], tmp_path: Path) -> None:
+    one = packed(tmp_path, "mbquant", 2, 4, model="mobilenet-v2", **given)
     network = load(one.path)
 
     assert one.written.payload_bits == claimed_bits(one.made.trial)

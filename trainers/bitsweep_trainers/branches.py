@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep.errors import InputError
 from bitsweep_trainers.branch_rows import ActiveRows
 from bitsweep_trainers.methods.declared.branch_switches import switched
 from bitsweep_trainers.methods.declared.branch_table import (
@@ -222,14 +221,16 @@ class BranchLayer(nn.Module):
 
     @torch.no_grad()
     def pack_part(self, place: Place) -> BranchRecord:
-        """What a packed file keeps; InputError where branches do not each have codes of 2 bits."""
-        if not self.is_by_branch or self.is_depthwise:
-            raise InputError(
-                f"{place.path}: packed files hold a 2-bit tensor for each branch, which this mode "
-                "of MBQuant or a depthwise layer has not; train with mode = 'clean'"
-            )
+        """What a packed file keeps: the tensors of codes, of 2 bits if there is one a branch."""
+        codes_TOI = self.weight_codes()
+        codes: Codes | tuple[Codes, ...] = tuple(
+            Codes.of(one, bits=(int(levels) + 1).bit_length() - 1)
+            for one, levels in zip(codes_TOI, self.levels_T.tolist(), strict=True)
+        )
+        if self.is_by_branch:
+            codes = Codes.of(codes_TOI.flatten(0, 1), bits=BRANCH_BITS)
         return BranchRecord(
-            codes=Codes.of(self.weight_codes().flatten(0, 1), bits=BRANCH_BITS),
+            codes=codes,
             weight_lower=self.weight_lower.detach(),
             weight_upper=self.weight_upper.detach(),
             input_lower=self.input_lower.detach(),

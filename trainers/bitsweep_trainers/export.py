@@ -22,6 +22,9 @@ from bitsweep_trainers.models.build import build
 from bitsweep_trainers.packed import file
 from bitsweep_trainers.packed.network import PackedNetwork
 from bitsweep_trainers.packed.onnx_graph import onnx_logits, write_onnx
+from bitsweep_trainers.packed.routing import RoutedPolicy, policy_of
+from bitsweep_trainers.policy.environment import Choose
+from bitsweep_trainers.policy.measured import environment_of
 
 # Of the largest logit: float32 sums agree far better, a code that differs moves far more.
 EQUAL_WITHIN = 1e-4
@@ -42,14 +45,17 @@ def export(
     chosen = method_of(trial.method).chosen(network, trial)
     allocation = None if chosen is None else chosen.allocation
     payload_bits: int | None = None
-    padding_bits = header_bytes = 0
+    padding_bits = header_bytes = policy_bits = 0
+    routed: tuple[SameLogits, ...] = ()
     if form == "packed":
         written = file.save(
             network, trial, output, mean=data.mean, std=data.std, allocation=allocation
         )
         widths, found = trial.bits, _packed_outputs(file.load(output))
         payload_bits, padding_bits = written.payload_bits, written.padding_bits
-        header_bytes = written.header_bytes
+        header_bytes, policy_bits = written.header_bytes, written.policy_bits
+        if policy_bits:
+            routed = _routed_alike(network, trial, data, file.load_routed(output))
     else:
         widths = (bits or trial.bits[-1],)
         found = _onnx_outputs(
@@ -61,7 +67,9 @@ def export(
         header_bytes=header_bytes,
         file_bytes=output.stat().st_size,
         claimed_bits=file.claimed_bits(trial, allocation),
-        widths=_all_compared(network, trial, data, found, widths, allocation),
+        widths=(*_all_compared(network, trial, data, found, widths, allocation), *routed),
+        policy_bits=policy_bits,
+        convention=file.convention_of(trial),
     )
 
 
@@ -147,9 +155,34 @@ def _all_compared(
     return tuple(compared)
 
 
+def _routed_alike(
+    network: nn.Module, trial: Trial, data: Arrays, routed: RoutedPolicy
+) -> tuple[SameLogits, ...]:
+    """The learned policy of network and file, each with its own agent, at each of its lambdas."""
+    environment, policy = environment_of(network, trial), policy_of(network, trial)
+    assert policy is not None
+    compared = []
+    for price in routed.lambdas:
+        choose = policy.choice(price)
+
+        def own(samples: Tensor, choose: Choose = choose) -> Tensor:
+            return environment.run(samples, choose).logits
+
+        def other(samples: Tensor, price: float = price) -> Tensor:
+            return routed.run(samples, price).logits
+
+        label = Allocation(layers=(), policy=f"learned@{price:g}").label
+        compared.append(_compared(own, data, other, label=label))
+    return tuple(compared)
+
+
 @torch.inference_mode()
 def _compared(
-    network: nn.Module, data: Arrays, found: Callable[[Tensor], Tensor], *, label: str
+    network: Callable[[Tensor], Tensor],
+    data: Arrays,
+    found: Callable[[Tensor], Tensor],
+    *,
+    label: str,
 ) -> SameLogits:
     """Trained network against file, over the whole validation split."""
     pairs: list[tuple[Tensor, Tensor]] = []

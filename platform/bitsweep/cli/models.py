@@ -87,6 +87,7 @@ def _text(made: "ModelExport", output: Path) -> str:
             f"payload {exported.payload_bits} bits, claimed {exported.claimed_bits}, "
             f"recorded {recorded}; besides {exported.header_bytes} bytes of header and "
             f"{exported.padding_bits} bits of padding"
+            + (f", and {exported.policy_bits} of the policy" if exported.policy_bits else "")
         )
     for one in exported.widths:
         correct = made.recorded_correct.get(one.bits)

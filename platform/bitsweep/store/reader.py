@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Engine, Executable, Select, case, func, se
 from sqlalchemy.exc import SQLAlchemyError
 
 from bitsweep.bits import LEARNED
+from bitsweep.cost import Convention
 from bitsweep.errors import InputError, StoreError, UnknownName, nearest
 from bitsweep.space import Value
 from bitsweep.store import schema
@@ -261,11 +262,13 @@ class Reader:
             raise InputError(f"several trials begin with {prefix!r}: give more digits")
         return parse_trial(found[0]["document"])
 
-    def recorded_size(self, trial: Trial, labels: Collection[str]) -> int | None:
-        """Bits of the stored model with 8-bit ends, the largest recorded at these allocations."""
+    def recorded_size(
+        self, trial: Trial, labels: Collection[str], convention: Convention
+    ) -> int | None:
+        """Bits of the stored model by a convention, the largest recorded at these allocations."""
         table, allocations = schema.measurements, schema.allocations
         query = (
-            select(func.max(table.c.size_bits_whole_ends8).label("size_bits"))
+            select(func.max(table.c[f"size_bits_{convention}"]).label("size_bits"))
             .select_from(table.join(allocations, allocations.c.id == table.c.allocation_id))
             .where(table.c.trial_id == trial.id)
             .where(allocations.c.label.in_(sorted(labels)))

@@ -29,12 +29,16 @@ LEAD = Struct("<8sI4xQ32s")  # magic, version, bytes of the header, SHA-256 of a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """The bits of a file: payload_bits is what the model takes, the rest is told apart."""
+    """The bits of a file: payload_bits is what the model takes, the rest is told apart.
+
+    policy_bits: what a learned policy takes behind it.
+    """
 
     payload_bits: int
     padding_bits: int
     header_bytes: int
     file_bytes: int
+    policy_bits: int = 0
 
 
 def write(

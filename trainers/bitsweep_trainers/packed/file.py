@@ -1,17 +1,19 @@
 """A trained network as one file, and the file as a network again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from bitsweep.bits import Allocation
-from bitsweep.cost import DEFAULT_CONVENTION, size_bits
+from bitsweep.bits import FULL_PRECISION_BITS, Allocation
+from bitsweep.cost import DEFAULT_CONVENTION, Convention, size_bits
 from bitsweep.errors import BitsweepError, InputError
 from bitsweep.trial import Trial, parse_trial, trial_document
-from bitsweep_trainers.branch_network import branch_network
+from bitsweep_trainers.branch_network import branch_network, widen_stem
 from bitsweep_trainers.branches import BranchLayer, BranchNorm
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.evaluate import allocated_layer_bits, layer_bits
@@ -37,6 +39,17 @@ from bitsweep_trainers.packed.records import (
     Part,
     decode,
 )
+from bitsweep_trainers.packed.routing import (
+    NAME,
+    PackedRoutes,
+    RoutedPolicy,
+    decoded_policy,
+    encoded_policy,
+    policy_bits,
+    policy_of,
+)
+from bitsweep_trainers.policy.kept import kept_policy
+from bitsweep_trainers.policy.measured import plan_of
 
 
 def claimed_bits(trial: Trial, allocation: Allocation | None = None) -> int:
@@ -44,11 +57,17 @@ def claimed_bits(trial: Trial, allocation: Allocation | None = None) -> int:
 
     allocation: the bits of each layer where they are given or learned per layer.
     """
-    data = data_of(trial)
+    data, convention = data_of(trial), convention_of(trial)
     layers = MODELS[trial.model].layers(data.shape, data.classes)
     if allocation is not None:
-        return size_bits(layers, allocated_layer_bits(trial, allocation), DEFAULT_CONVENTION)
-    return max(size_bits(layers, layer_bits(trial, one), DEFAULT_CONVENTION) for one in trial.bits)
+        return size_bits(layers, allocated_layer_bits(trial, allocation), convention)
+    return max(size_bits(layers, layer_bits(trial, one), convention) for one in trial.bits)
+
+
+def convention_of(trial: Trial) -> Convention:
+    """How the size is counted: ends at 8 bits, unless the trial keeps them in floating point."""
+    has_float_ends = layer_bits(trial, trial.bits[-1])[-1].weight == FULL_PRECISION_BITS
+    return Convention.WHOLE_ENDS32 if has_float_ends else DEFAULT_CONVENTION
 
 
 def save(
@@ -66,7 +85,7 @@ def save(
     """
     data, encoder = data_of(trial), Encoder()
     parts = parts_of(network, trial.bits, allocation=allocation)
-    document = {
+    document: dict[str, Any] = {
         "trial": trial_document(trial),
         "trial_id": trial.id,
         "widths": [one.label for one in trial.bits] if allocation is None else [],
@@ -79,11 +98,16 @@ def save(
             "std": list(std),
         },
         "claimed_bits": claimed_bits(trial, allocation),
-        "convention": str(DEFAULT_CONVENTION),
+        "convention": str(convention_of(trial)),
         # A list: the order of the layers is part of what is said.
         "parts": [{"path": name, **encoder.encode(one, name)} for name, one in parts.items()],
     }
-    return container.write(path, document, encoder.tensors)
+    if (policy := policy_of(network, trial)) is not None:
+        known, prices = kept_policy(network).known, plan_of(trial).selection_lambdas
+        document[NAME] = encoded_policy(policy, known, prices, encoder)
+    written = container.write(path, document, encoder.tensors)
+    apart = policy_bits(encoder.tensors)
+    return replace(written, payload_bits=written.payload_bits - apart, policy_bits=apart)
 
 
 def load(path: Path | str, *, device: torch.device | str = "cpu") -> PackedNetwork:
@@ -92,13 +116,33 @@ def load(path: Path | str, *, device: torch.device | str = "cpu") -> PackedNetwo
     Nothing in the file is executed.
     """
     header, tensors = container.read(Path(path))
-    try:
+    with _described(path):
         network = _network(header, tensors)
+    return network.to(device)
+
+
+def load_routed(path: Path | str) -> RoutedPolicy:
+    """A super-network with the policy that it was exported with; InputError without one."""
+    header, tensors = container.read(Path(path))
+    if NAME not in header:
+        raise InputError(f"{path} holds no policy: only an ABN trial that learned one exports it")
+    with _described(path):
+        trial, network = parse_trial(header["trial"]), _network(header, tensors)
+        shape = tuple(int(one) for one in header["data"]["shape"])
+        layers = MODELS[trial.model].layers(shape, int(header["data"]["classes"]))
+        costs = PackedRoutes(network, layers).costs
+        return RoutedPolicy(network, decoded_policy(header[NAME], tensors, costs), layers)
+
+
+@contextmanager
+def _described(path: Path | str) -> Iterator[None]:
+    """Whatever is wrong with a header that passed its checksum is one line."""
+    try:
+        yield
     except BitsweepError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path} does not describe a network: {error}") from error
-    return network.to(device)
 
 
 def _network(header: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> PackedNetwork:
@@ -123,7 +167,10 @@ def _shell(trial: Trial, header: Mapping[str, Any], parts: Mapping[str, Part]) -
     network: nn.Module = build(trial.model, shape, int(header["data"]["classes"]), generator)
     if any(isinstance(one, BranchRecord) for one in parts.values()):
         layers = MODELS[trial.model].layers(shape, int(header["data"]["classes"]))
-        network = branch_network(network, layers, branch_plan(trial), generator)
+        plan = branch_plan(trial)
+        if plan.switches["stem"] == "wide":
+            widen_stem(network, plan, generator)
+        network = branch_network(network, layers, plan, generator)
     return network
 
 

@@ -129,13 +129,21 @@ class PackedBranches(BranchLayer):
         self.kernels, self.geometry = source.kernels, source.geometry
         self.in_channels, self.is_depthwise = source.in_channels, source.is_depthwise
         self.register_buffer("tensors_R", source.tensors_R, persistent=False)
-        self.register_buffer("weight", record.codes.floats(), persistent=False)
+        self.register_buffer("levels_T", source.levels_T, persistent=False)
+        self.register_buffer("codes_TOI", _tensors(record), persistent=False)
         for name in ("weight_lower", "weight_upper", "input_lower", "input_upper"):
             self.register_buffer(name, getattr(record, name), persistent=False)
 
     def weight_codes(self) -> Tensor:
-        """The codes 0..3 (K, O, I, ...)."""
-        return self.branches
+        """The codes (T, O, I, ...)."""
+        return self.get_buffer("codes_TOI")
+
+
+def _tensors(record: BranchRecord) -> Tensor:
+    """The codes (T, O, I, ...) of a record, a tensor for each branch unless it says otherwise."""
+    if isinstance(record.codes, tuple):
+        return torch.stack([one.floats() for one in record.codes])
+    return torch.unflatten(record.codes.floats(), 0, (len(record.weight_lower), -1))
 
 
 class PackedBranchNorm(BranchNorm):

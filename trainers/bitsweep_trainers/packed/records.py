@@ -43,12 +43,14 @@ class NormRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchRecord:
-    """2-bit codes (K O, I, ...) of K branches with the ranges of weights (K,) and inputs (rows,).
+    """Codes of branches with the ranges of weights (K,) and inputs (rows,).
 
-    Inference reads no range of the weights; the method counts them, and they are kept.
+    codes: 2-bit ones (K O, I, ...), or a tensor (O, I, ...) for each way that rows read weights,
+    each with bits of its own. Inference reads no range of the weights; the method counts them, and
+    they are kept.
     """
 
-    codes: Codes
+    codes: Codes | tuple[Codes, ...]
     weight_lower: Tensor
     weight_upper: Tensor
     input_lower: Tensor
