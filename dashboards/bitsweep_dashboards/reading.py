@@ -4,21 +4,23 @@ A store that cannot be read is a view too; one that was moved, replaced or resta
 """
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from bitsweep.analysis.across import Key, Source, Unlike, across
+from bitsweep.analysis.across import Key, Unlike, across
+from bitsweep.analysis.by_image import Answers
 from bitsweep.analysis.curves import pareto_chart
 from bitsweep.analysis.glance import Best, among, best_of
+from bitsweep.analysis.grid import Source
 from bitsweep.analysis.landscape import landscape
 from bitsweep.analysis.layer_views import layer_view
 from bitsweep.analysis.search_history import history_chart
 from bitsweep.analysis.selection import narrowed
-from bitsweep.analysis.table import Table, sweep_table
+from bitsweep.analysis.table import Table, sweep_table, table_answers
 from bitsweep.analysis.trial_view import trial_view
 from bitsweep.errors import InputError, StoreError
 from bitsweep.measurement import Split
@@ -245,11 +247,13 @@ class Library:
         found, unlike = None, {}
         if keys:
             try:
+                sources = [self._source(reader, name) for name in names]
                 found = across(
-                    [self._source(reader, name) for name in names],
+                    sources,
                     keys,
                     against=None if against is None else _key(against, known),
                     with_published=place.one("published") == "yes",
+                    answers=self._answers(reader, sources) if against else None,
                 )
             except Unlike as error:
                 unlike = dict(error.differences)
@@ -260,6 +264,12 @@ class Library:
         sweep_id = reader.sweep(name).id
         found = self._once(("settings", name), lambda: settings(reader, sweep_id))
         return Source(table=table, settings=tuple(found))
+
+    def _answers(self, reader: Reader, sources: Sequence[Source]) -> Answers:
+        """Which images were right, where these sweeps keep it."""
+        return {
+            key: bits for one in sources for key, bits in table_answers(reader, one.table).items()
+        }
 
     def _space(self, reader: Reader, place: Place) -> SpaceView:
         pair = (place.one("x"), place.one("y"))
