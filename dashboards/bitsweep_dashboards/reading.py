@@ -28,6 +28,7 @@ from bitsweep.store.asking import ask
 from bitsweep.store.database import DEFAULT_STORE, first_line, open_to_read, store_url
 from bitsweep.store.history import settings
 from bitsweep.store.listing import Activity, activities, all_arms, trial_page
+from bitsweep.store.logs import log_path, log_tail, work_root
 from bitsweep.store.pulse import pulse
 from bitsweep.store.reader import Reader, SweepRow
 from bitsweep_dashboards.address import Place
@@ -46,6 +47,7 @@ from bitsweep_dashboards.views import (
 )
 
 TRIALS_PER_PAGE = 100
+LOG_LINES = 60
 SQL_ROWS = 1_000
 SQL_SECONDS = 5.0
 _KEPT = 24
@@ -59,8 +61,10 @@ T = TypeVar("T")
 class Library:
     """Views of the store at one address. Threads may share it; memory stays bounded."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, *, work: str | None = None) -> None:
+        """`work` is the folder of trials' logs; None: beside the store."""
         self._store = store
+        self._work = work_root(store) if work is None else Path(work).resolve()
         self._lock = threading.RLock()
         self._reader: tuple[Hashable, Reader] | None = None
         self._pulse = ""
@@ -151,8 +155,15 @@ class Library:
         if place.page == "layers":
             return self._layers(reader, place)
         if place.page == "trial":
-            return OneTrial(trial=trial_view(reader, place.name))
+            return self._trial(reader, place)
         return NotThere(heading="No such page", message=f"There is no page /{place.name[:80]}.")
+
+    def _trial(self, reader: Reader, place: Place) -> OneTrial:
+        found = trial_view(reader, place.name)
+        path = log_path(self._work, found.trial.id)
+        return OneTrial(
+            trial=found, log=log_tail(path, lines=LOG_LINES), log_place=str(path.parent)
+        )
 
     def _activities(self, reader: Reader) -> dict[int, Activity]:
         return self._once("activities", lambda: activities(reader))
@@ -356,12 +367,14 @@ def shown_address(store: str) -> str:
     """The address of a store as it may be shown: a password in it becomes three stars.
 
     >>> shown_address("postgresql://ada:secret@db/lab")
-    'postgresql+psycopg://ada:***@db/lab'
+    'postgresql://ada:***@db/lab'
     """
     if "://" not in store:
         return store
     try:
-        return store_url(store).render_as_string(hide_password=True)
+        url = store_url(store)
+        plain = url.set(drivername=url.get_backend_name())  # the driver is our affair
+        return plain.render_as_string(hide_password=True)
     except StoreError:
         return "the given address"
 
