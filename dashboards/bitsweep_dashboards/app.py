@@ -28,6 +28,7 @@ BAD_INPUT = 2
 PIECES = 2  # place of the pieces among the outputs
 REFRESH_MILLISECONDS = 3000
 STORE_VARIABLE = "BITSWEEP_STORE"
+WORK_VARIABLE = "BITSWEEP_WORKSPACES"
 TOKEN_VARIABLE = "BITSWEEP_DASHBOARD_TOKEN"
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -48,12 +49,13 @@ def create_app(
     prefix: str = "/",
     mlflow_url: str | None = None,
     ray_url: str | None = None,
+    work: str | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Dash:
     """The application over the store at this address; everything it needs is served by itself.
 
     The store need not exist yet: the page says so and looks again. `prefix` is the path that the
-    application is reached under, with a slash at both ends.
+    application is reached under, with a slash at both ends. `work` is the folder of trials' logs.
     """
     app = Dash(
         __name__,
@@ -67,7 +69,7 @@ def create_app(
         routes_pathname_prefix="/",
         requests_pathname_prefix=prefix,
     )
-    library = Library(store)
+    library = Library(store, work=work)
     # What is imported and read for the first page is there before the first visitor is.
     threading.Thread(target=library.view, args=(parse_place("/", ""),), daemon=True).start()
     app.layout = _shell(refresh_milliseconds, prefix)
@@ -212,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prefix=options.path_prefix,
         mlflow_url=options.mlflow_url,
         ray_url=options.ray_url,
+        work=options.workspaces,
     )
     _serve(app, listening, options)
 
@@ -233,6 +236,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--mlflow-url", type=web_address, help="MLflow server, for links to runs")
     parser.add_argument("--ray-url", type=web_address, help="Ray dashboard, for a link to it")
+    parser.add_argument(
+        "--workspaces",
+        type=_folder,
+        default=os.environ.get(WORK_VARIABLE) or None,
+        help="the folder of runs with logs of trials; default: beside the store",
+    )
     return parser
 
 
@@ -248,6 +257,14 @@ def _prefix_argument(text: str) -> str:
         return path_prefix(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _folder(text: str) -> str:
+    if "://" in text:
+        raise argparse.ArgumentTypeError(
+            f"expected a folder, got {text!r}: `bitsweep logs` reads logs at a URL"
+        )
+    return text
 
 
 def web_address(text: str) -> str:

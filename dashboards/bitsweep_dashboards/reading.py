@@ -4,21 +4,23 @@ A store that cannot be read is a view too; one that was moved, replaced or resta
 """
 
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from bitsweep.analysis.across import Key, Source, Unlike, across
+from bitsweep.analysis.across import Key, Unlike, across
+from bitsweep.analysis.by_image import Answers
 from bitsweep.analysis.curves import pareto_chart
 from bitsweep.analysis.glance import Best, among, best_of
+from bitsweep.analysis.grid import Source
 from bitsweep.analysis.landscape import landscape
 from bitsweep.analysis.layer_views import layer_view
 from bitsweep.analysis.search_history import history_chart
 from bitsweep.analysis.selection import narrowed
-from bitsweep.analysis.table import Table, sweep_table
+from bitsweep.analysis.table import Table, sweep_table, table_answers
 from bitsweep.analysis.trial_view import trial_view
 from bitsweep.errors import InputError, StoreError
 from bitsweep.measurement import Split
@@ -26,6 +28,7 @@ from bitsweep.store.asking import ask
 from bitsweep.store.database import DEFAULT_STORE, first_line, open_to_read, store_url
 from bitsweep.store.history import settings
 from bitsweep.store.listing import Activity, activities, all_arms, trial_page
+from bitsweep.store.logs import log_path, log_tail, work_root
 from bitsweep.store.pulse import pulse
 from bitsweep.store.reader import Reader, SweepRow
 from bitsweep_dashboards.address import Place
@@ -44,6 +47,7 @@ from bitsweep_dashboards.views import (
 )
 
 TRIALS_PER_PAGE = 100
+LOG_LINES = 60
 SQL_ROWS = 1_000
 SQL_SECONDS = 5.0
 _KEPT = 24
@@ -57,8 +61,10 @@ T = TypeVar("T")
 class Library:
     """Views of the store at one address. Threads may share it; memory stays bounded."""
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, *, work: str | None = None) -> None:
+        """`work` is the folder of trials' logs; None: beside the store."""
         self._store = store
+        self._work = work_root(store) if work is None else Path(work).resolve()
         self._lock = threading.RLock()
         self._reader: tuple[Hashable, Reader] | None = None
         self._pulse = ""
@@ -149,8 +155,15 @@ class Library:
         if place.page == "layers":
             return self._layers(reader, place)
         if place.page == "trial":
-            return OneTrial(trial=trial_view(reader, place.name))
+            return self._trial(reader, place)
         return NotThere(heading="No such page", message=f"There is no page /{place.name[:80]}.")
+
+    def _trial(self, reader: Reader, place: Place) -> OneTrial:
+        found = trial_view(reader, place.name)
+        path = log_path(self._work, found.trial.id)
+        return OneTrial(
+            trial=found, log=log_tail(path, lines=LOG_LINES), log_place=str(path.parent)
+        )
 
     def _activities(self, reader: Reader) -> dict[int, Activity]:
         return self._once("activities", lambda: activities(reader))
@@ -245,11 +258,13 @@ class Library:
         found, unlike = None, {}
         if keys:
             try:
+                sources = [self._source(reader, name) for name in names]
                 found = across(
-                    [self._source(reader, name) for name in names],
+                    sources,
                     keys,
                     against=None if against is None else _key(against, known),
                     with_published=place.one("published") == "yes",
+                    answers=self._answers(reader, sources) if against else None,
                 )
             except Unlike as error:
                 unlike = dict(error.differences)
@@ -260,6 +275,12 @@ class Library:
         sweep_id = reader.sweep(name).id
         found = self._once(("settings", name), lambda: settings(reader, sweep_id))
         return Source(table=table, settings=tuple(found))
+
+    def _answers(self, reader: Reader, sources: Sequence[Source]) -> Answers:
+        """Which images were right, where these sweeps keep it."""
+        return {
+            key: bits for one in sources for key, bits in table_answers(reader, one.table).items()
+        }
 
     def _space(self, reader: Reader, place: Place) -> SpaceView:
         pair = (place.one("x"), place.one("y"))
@@ -346,12 +367,14 @@ def shown_address(store: str) -> str:
     """The address of a store as it may be shown: a password in it becomes three stars.
 
     >>> shown_address("postgresql://ada:secret@db/lab")
-    'postgresql+psycopg://ada:***@db/lab'
+    'postgresql://ada:***@db/lab'
     """
     if "://" not in store:
         return store
     try:
-        return store_url(store).render_as_string(hide_password=True)
+        url = store_url(store)
+        plain = url.set(drivername=url.get_backend_name())  # the driver is our affair
+        return plain.render_as_string(hide_password=True)
     except StoreError:
         return "the given address"
 

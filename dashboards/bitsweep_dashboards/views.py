@@ -80,9 +80,11 @@ class LayersView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTrial:
-    """A trial in full."""
+    """A trial in full; `log` is the tail of its log, None where that is not seen from here."""
 
     trial: TrialView
+    log: tuple[str, ...] | None = None
+    log_place: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

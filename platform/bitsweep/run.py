@@ -20,7 +20,8 @@ from bitsweep.execution.remote import Remote, cache_folder, is_url
 from bitsweep.execution.spool import PATIENCE_SECONDS, told
 from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
 from bitsweep.plan import Plan
-from bitsweep.store.database import open_to_write, store_name, store_url
+from bitsweep.store.database import open_to_write, store_name
+from bitsweep.store.logs import work_root
 from bitsweep.store.reader import Reader
 from bitsweep.store.writer import Writer
 from bitsweep.sweep import Arm
@@ -196,15 +197,12 @@ def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:
 
 def folders_of(store: str, work: str | None = None) -> Folders:
     """What trials keep: in `work` (a folder or a URL), else beside a SQLite file or ./results."""
-    url = store_url(store)
-    root = Path("results").resolve()
+    root = work_root(store)
     if work is not None and is_url(work):
         Remote(work)  # an unusable URL is said before anything runs
         root = cache_folder(work, Path(tempfile.gettempdir()))
     elif work is not None:
         root = Path(work).resolve()
-    elif url.get_backend_name() == "sqlite" and url.database:
-        root = Path(url.database).resolve().parent
     return Folders(
         workspaces=root / "workspaces",
         artifacts=root / "artifacts" / "checkpoints",

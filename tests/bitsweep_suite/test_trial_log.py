@@ -13,9 +13,9 @@ from tests.bitsweep_suite import plugin
 from tests.bitsweep_suite.test_worker import job_in, steps
 from tests.bitsweep_suite.toys import FIXED, acting, ask_store, run_toy, toy_sweep, toy_trial
 
-from bitsweep.execution.trial_log import read_lines
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
+from bitsweep.store.logs import log_path, log_tail, read_lines, work_root
 from bitsweep.testing import toy_train
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial
@@ -30,6 +30,31 @@ def talking(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
 def events(path: Path) -> list[dict[str, Any]]:
     """What stands in a log."""
     return [dict(one) for one in read_lines(path.read_text(encoding="utf-8"))]
+
+
+def test_the_tail_of_a_long_log_is_whole_lines_from_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"at": "12:00", "event": "noted", "number": n}) for n in range(5000)]
+    path.write_text("\n".join(lines) + '\n{"cut', encoding="utf-8")
+
+    assert log_tail(path, lines=2) == ("12:00 noted: number 4998", "12:00 noted: number 4999")
+    assert log_tail(tmp_path / "none.jsonl", lines=2) is None
+
+
+def test_a_log_that_another_program_wrote_breaks_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'[1]\n"x"\n{"event": "logged"}\n\xff\xfe\n{"at": "1", "event": "e"}\n')
+
+    assert log_tail(path, lines=9) == ("  : ", "1 e: ")
+
+
+def test_a_run_leaves_its_logs_where_readers_look(tmp_path: Path) -> None:
+    run_toy(toy_sweep(FIXED), tmp_path)
+    ((trial_id,), *_) = ask_store(tmp_path, "SELECT id FROM trials")
+    told = log_tail(log_path(work_root(str(tmp_path / "store.db")), trial_id), lines=99)
+
+    assert told is not None
+    assert "started" in told[0] and "ended: status finished" in told[-1]
 
 
 def test_a_log_tells_a_life_from_its_start_to_its_end(tmp_path: Path) -> None:

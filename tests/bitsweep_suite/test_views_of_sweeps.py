@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tests.dashboards_suite.stores import reader_of, run_toy, toy_sweep
 
-from bitsweep.analysis.across import Source, Unlike, across
+from bitsweep.analysis.across import Unlike, across
 from bitsweep.analysis.chart import Curves
 from bitsweep.analysis.glance import among, best_of, significance
+from bitsweep.analysis.grid import Source
 from bitsweep.analysis.landscape import landscape
 from bitsweep.analysis.layer_views import layer_view
 from bitsweep.analysis.search_history import history_chart

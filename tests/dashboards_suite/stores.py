@@ -55,7 +55,7 @@ def hostile_sweep() -> Sweep:
     return replace(sweep, arms=renamed, comparisons=compared)
 
 
-def run_toy(store: Path, sweep: Sweep) -> str:
+def run_toy(store: Path | str, sweep: Sweep) -> str:
     """Run what is missing of the sweep and return the store's address."""
     plan = Plan(sweep=sweep, declarations=toy_declarations())
     options = RunOptions(store=str(store), mlflow=None, executor="local")

@@ -1,11 +1,15 @@
 """Who gets in, and with which headers."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from bitsweep.cli import app as cli
 from bitsweep_dashboards.access import COOKIE
-from bitsweep_dashboards.app import create_app, main
+from bitsweep_dashboards.app import _parser, create_app, main
 
 TOKEN = "correct horse"
 
@@ -120,6 +124,7 @@ def test_the_sign_in_page_escapes_what_it_was_asked_for(toy_store: str) -> None:
         (["--host", "0.0.0.0"], "give --token"),
         (["--host", "::"], "give --token"),
         (["--port", "65536"], "expected 0 to 65535"),
+        (["--workspaces", "s3://here/there"], "expected a folder"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(
@@ -130,3 +135,19 @@ def test_what_cannot_be_honoured_is_refused(
 
     assert ended.value.code == 2
     assert expected in capsys.readouterr().err
+
+
+def test_bitsweep_dashboard_takes_every_option_of_the_program() -> None:
+    verbs: Any = get_command(cli)  # a click Group
+    known = {option for one in verbs.commands["dashboard"].params for option in one.opts}
+
+    assert set(_parser()._option_string_actions) - {"-h"} <= known | {"--help"}
+
+
+def test_the_verb_passes_its_options_on() -> None:
+    code = "from bitsweep.cli import main; main()"
+    command = [sys.executable, "-c", code, "dashboard", "--ray-url", "ftp://nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 2
+    assert "--ray-url: expected http://HOST:PORT, got 'ftp://nowhere'" in done.stderr

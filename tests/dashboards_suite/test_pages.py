@@ -138,6 +138,20 @@ def test_a_trial_is_found_by_the_first_digits_of_its_id(toy_store: str) -> None:
     assert f"--trial {row.trial_id[:12]}" in text_of(layout)
 
 
+def test_a_trial_shows_the_end_of_its_log_or_says_who_can_read_it(
+    toy_store: str, own_store: str
+) -> None:
+    reader = reader_of(toy_store)
+    row = next(one for one in reader.trial_rows(reader.sweep("toy").id) if one.arm == "bad")
+    here, elsewhere = (
+        text_of(shown(one, f"/trial/{row.trial_id}")[1]) for one in (toy_store, own_store)
+    )
+
+    assert "RuntimeError: the toy was told to fail" in here
+    assert f"bitsweep logs {row.trial_id[:12]} --workspaces PLACE" in elsewhere
+    assert "told to fail" not in elsewhere.partition("Log")[2]
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

@@ -6,7 +6,7 @@ from dash import dcc, html
 
 from bitsweep.analysis.across import Across, label
 from bitsweep.analysis.glance import cell_text
-from bitsweep.analysis.render import CONVENTIONS
+from bitsweep.analysis.render import CONVENTIONS, by_image_text
 from bitsweep.analysis.shown import shown
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.drawing import figure_card
@@ -200,6 +200,12 @@ def _contrasts(found: Across) -> list[Any]:
         if rows
         else nothing("No other arm shares a seed and bits with the reference")
     )
+    kept = [
+        html.Li(f"{label(one.key)} at {one.at}{text}.")
+        for one in found.contrasts
+        if (text := by_image_text(one.by_image))
+    ]
     note = "Exploratory: asked for here, declared nowhere, so no claim of significance."
     head_line = explained(html.H2("Differences paired by seed"), "paired")
-    return [head_line, body, html.P(note, className="muted note")]
+    images = [html.Ul(kept, className="notes")] if kept else []
+    return [head_line, body, *images, html.P(note, className="muted note")]

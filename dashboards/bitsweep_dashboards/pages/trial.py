@@ -49,8 +49,10 @@ def trial_page(view: OneTrial, place: Place, *, mlflow: bool, ray: str | None) -
             _facts(trial.parameters, "Parameters of the trial"),
             explained(html.H2("Attempts"), "attempts"),
             _attempts(one),
+            html.H2("Log"),
+            _log(view),
             html.H2("Last evaluations"),
-            _log(one),
+            _evaluations(one),
             html.H2("Identity"),
             _facts({**one.facts, "id": trial.id}, "What the trial's name is made of"),
         ]
@@ -105,7 +107,26 @@ def _attempts(one: TrialView) -> Any:
     return scroll_box(plain_table(head, rows), "Attempts with code and machine")
 
 
-def _log(one: TrialView) -> Any:
+def _log(view: OneTrial) -> Any:
+    """The tail of the trial's log; where it is not seen, who can read it."""
+    command = f"bitsweep logs {view.trial.trial.short_id}"
+    if view.log is None:
+        return html.P(
+            [
+                f"No log of this trial lies in {view.log_place}. Where its workspaces are known, ",
+                html.Code(f"{command} --workspaces PLACE"),
+                " prints it; --workspaces FOLDER shows it here.",
+            ],
+            className="muted",
+        )
+    if not view.log:
+        return nothing("The log is empty")
+    text = "\n".join(view.log)
+    said = html.P(["The last lines; all of it: ", html.Code(command)], className="muted")
+    return html.Div([html.Pre(text, className="log", tabIndex=0), said])
+
+
+def _evaluations(one: TrialView) -> Any:
     if not one.log:
         return nothing("Nothing was recorded yet")
     return html.Pre("\n".join(one.log), className="log", tabIndex=0)

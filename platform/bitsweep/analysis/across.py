@@ -7,14 +7,22 @@ table: the refusal says which sweep differs in what.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bitsweep.analysis.by_image import Answers, ByImage
 from bitsweep.analysis.chart import Curves, Series, arm_looks
+from bitsweep.analysis.grid import Source
 from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.published import Published, beside
-from bitsweep.analysis.render import CONVENTIONS
+from bitsweep.analysis.selection import reference_cell
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import FULL_PRECISION, Cell, Table, ordered, paired_cells
+from bitsweep.analysis.table import (
+    FULL_PRECISION,
+    Cell,
+    Table,
+    cells_by_image,
+    ordered,
+    paired_cells,
+)
 from bitsweep.errors import InputError
-from bitsweep.store.history import Setting
 
 Key = tuple[str, str]
 """A sweep and one of its arms."""
@@ -29,20 +37,13 @@ class Unlike(InputError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A sweep's table with what its trials were trained on."""
-
-    table: Table
-    settings: tuple[Setting, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
     """A chosen arm less the reference at one allocation, on common seeds."""
 
     key: Key
     at: str
     result: Paired
+    by_image: ByImage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +70,12 @@ def across(
     *,
     against: Key | None = None,
     with_published: bool = False,
+    answers: Answers | None = None,
 ) -> Across:
     """The arms side by side; raise Unlike where their sweeps must not share a table.
 
     Raises InputError for an arm that its sweep does not have. Contrasts are exploratory: they
-    were declared nowhere, and no p-value is given.
+    were declared nowhere, and no p-value of theirs is given. `answers`: by image, where kept.
     """
     by_name = {source.table.sweep: source for source in sources}
     for sweep, arm in keys:
@@ -95,7 +97,7 @@ def across(
         allocations=allocations,
         cells=cells,
         reference=reference,
-        contrasts=tuple(_contrasts(cells, keys, allocations, reference)),
+        contrasts=tuple(_contrasts(cells, keys, allocations, reference, answers or {})),
         published=tuple(_published(sources, allocations)) if with_published else (),
         notes=tuple(_notes(sources)),
         metric=first.metric,
@@ -106,18 +108,15 @@ def across(
     )
 
 
+_MAY_DIFFER = ("epochs", "networks")  # nothing is averaged over them, and the notes tell
+
+
 def _refuse_unlike(sources: Sequence[Source]) -> None:
     seen: dict[str, dict[str, str]] = {}
     for source in sources:
-        table = source.table
-        facts = {
-            "cost convention": CONVENTIONS[table.convention],
-            "data": ", ".join(sorted({one.data for one in source.settings})) or "none yet",
-            "metric": table.metric,
-            "stage": f"{table.stage}, on {table.split}",
-        }
-        for name, value in facts.items():
-            seen.setdefault(name, {})[table.sweep] = value
+        for name, value in source.told.items():
+            if name not in _MAY_DIFFER:
+                seen.setdefault(name, {})[source.table.sweep] = value
     unlike = {name: values for name, values in seen.items() if len(set(values.values())) > 1}
     if unlike:
         raise Unlike(unlike)
@@ -128,20 +127,21 @@ def _contrasts(
     keys: Sequence[Key],
     allocations: Sequence[str],
     reference: Key | None,
+    answers: Answers,
 ) -> list[Contrast]:
     if reference is None:
         return []
-    own = [at for key, at in cells if key == reference]
     found = []
     for at in allocations:
-        other = cells.get((reference, FULL_PRECISION if own == [FULL_PRECISION] else at))
+        other = reference_cell(cells, reference, at)
         for key in keys:
             cell = cells.get((key, at))
             if key == reference or cell is None or other is None:
                 continue
             result = paired_cells(cell, other)
             if result is not None:
-                found.append(Contrast(key=key, at=at, result=result))
+                images = cells_by_image(cell, other, answers)
+                found.append(Contrast(key=key, at=at, result=result, by_image=images))
     return found
 
 
@@ -156,9 +156,8 @@ def _notes(sources: Sequence[Source]) -> list[str]:
     """What may differ and must be said: networks and epochs."""
     lines = []
     for source in sources:
-        models = ", ".join(sorted({one.model for one in source.settings}))
-        epochs = " or ".join(str(one) for one in sorted({one.epochs for one in source.settings}))
-        lines.append(f"{source.table.sweep}: {models}, {epochs} epochs.")
+        told = source.told
+        lines.append(f"{source.table.sweep}: {told['networks']}, {told['epochs']} epochs.")
     if len({line.partition(": ")[2] for line in lines}) > 1:
         lines.append("Networks or epochs differ: a difference is not of the methods alone.")
     return lines

@@ -7,9 +7,9 @@ nothing is averaged over it. A trial that several sweeps share counts once.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Literal
 
-from bitsweep.analysis.render import comparison_text
+from bitsweep.analysis.render import CONVENTIONS, comparison_text
 from bitsweep.analysis.selection import Mark
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Cell, Table, ordered
@@ -25,7 +25,25 @@ class Source:
 
     table: Table
     settings: tuple[Setting, ...]
-    store: str
+    store: str = ""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The networks of its trials."""
+        return tuple(sorted({one.model for one in self.settings}))
+
+    @property
+    def told(self) -> dict[str, str]:
+        """By name in words what sweeps must agree in, to be compared or put into one block."""
+        table = self.table
+        return {
+            "metric": f"{table.metric}, {table.goal}",
+            "cost convention": CONVENTIONS[table.convention],
+            "stage": f"{table.stage}, on {table.split}",
+            "data": ", ".join(sorted({one.data for one in self.settings})) or "none yet",
+            "epochs": " or ".join(str(n) for n in sorted({one.epochs for one in self.settings})),
+            "networks": ", ".join(self.models),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +63,16 @@ class Grid:
 
 def grids(sources: Sequence[Source], *, rows: Rows) -> list[Grid]:
     """One grid per setting, in the order of the sweeps; raise InputError where stores disagree."""
-    blocks: dict[tuple[Any, ...], list[Source]] = {}
+    blocks: dict[tuple[str, ...], list[Source]] = {}
     for source in sources:
         blocks.setdefault(_setting(source, rows), []).append(source)
     return [_grid(some, rows) for some in blocks.values()]
 
 
-def _setting(source: Source, rows: Rows) -> tuple[Any, ...]:
-    """What must agree inside a block; models may differ only where they are the rows."""
-    table = source.table
-    models = () if rows == "models" else _models(source)
-    data = tuple(sorted({one.data for one in source.settings}))
-    epochs = tuple(sorted({one.epochs for one in source.settings}))
-    judged = (table.metric, table.goal)
-    return (*judged, table.convention, table.split, table.stage, data, epochs, models)
-
-
-def _models(source: Source) -> tuple[str, ...]:
-    return tuple(sorted({one.model for one in source.settings}))
+def _setting(source: Source, rows: Rows) -> tuple[str, ...]:
+    """What must agree inside a block; networks may differ only where they are the rows."""
+    told = source.told
+    return tuple(told[name] for name in told if name != "networks" or rows != "models")
 
 
 def _grid(sources: Sequence[Source], rows: Rows) -> Grid:
@@ -97,7 +107,7 @@ def _label(
 ) -> str:
     """The name of an arm's row; a name that is taken by other trials says its sweep too."""
     mine = [cell for (name, _), cell in source.table.cells.items() if name == arm]
-    plain = arm if rows == "arms" else f"{'+'.join(_models(source))} {arm}"
+    plain = arm if rows == "arms" else f"{'+'.join(source.models)} {arm}"
     if rows == "methods" and mine:
         method = mine[0].method
         alike = {c.arm for c in source.table.cells.values() if c.method == method}

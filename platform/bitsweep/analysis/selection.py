@@ -1,8 +1,8 @@
 """A table narrowed to some bit-widths, set against one arm or beside published numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from bitsweep.analysis.by_image import Answers
 from bitsweep.analysis.equivalence import DEFAULT_MARGIN, tost
@@ -19,6 +19,7 @@ from bitsweep.bits import LEARNED
 from bitsweep.errors import UnknownName, nearest
 from bitsweep.store.history import Setting
 
+Side = TypeVar("Side", bound=Hashable)
 Mark = Literal["best", "second"]
 
 
@@ -68,15 +69,16 @@ def against(
         for arm in table.arms
         if arm != name
         and (cell := table.cells.get((arm, allocation))) is not None
-        and (reference := _reference(table.cells, name, allocation)) is not None
+        and (reference := reference_cell(table.cells, name, allocation)) is not None
         and set(cell.value_by_seed) & set(reference.value_by_seed)
     ]
     return replace(table, differences=tuple(found))
 
 
-def _reference(cells: Mapping[tuple[str, str], Cell], arm: str, at: str) -> Cell | None:
-    own = [allocation for name, allocation in cells if name == arm]
-    return cells.get((arm, FULL_PRECISION if own == [FULL_PRECISION] else at))
+def reference_cell(cells: Mapping[tuple[Side, str], Cell], side: Side, at: str) -> Cell | None:
+    """The other side at these bits: one that has full precision alone stands at every width."""
+    own = [allocation for name, allocation in cells if name == side]
+    return cells.get((side, FULL_PRECISION if own == [FULL_PRECISION] else at))
 
 
 def _difference(

@@ -160,9 +160,9 @@ def logs(
 def _trial_log(prefix: str, place: str, work: str | None, follow: bool, *, as_json: bool) -> None:
     from time import sleep
 
-    from bitsweep.execution.trial_log import line_of, read_lines
     from bitsweep.run import folders_of
     from bitsweep.store.database import open_to_read
+    from bitsweep.store.logs import line_of, read_lines
     from bitsweep.store.reader import Reader
 
     reader = Reader(open_to_read(place))

@@ -146,14 +146,29 @@ def mirror(
 def dashboard(
     store: StoreOption = None,
     host: Annotated[str, typer.Option(help="Off loopback only with a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8050,
+    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8050,
     token: Annotated[
         str | None, typer.Option(help="Asked of every visitor.", envvar=TOKEN_VARIABLE)
     ] = None,
+    path_prefix: Annotated[
+        str | None, typer.Option(help="Path under which a reverse proxy serves the pages.")
+    ] = None,
+    mlflow_url: Annotated[
+        str | None, typer.Option(help="MLflow server, for links to runs.")
+    ] = None,
+    ray_url: Annotated[str | None, typer.Option(help="Ray dashboard, for a link to it.")] = None,
+    workspaces: WorkOption = None,
 ) -> None:
     """Open read-only pages over the store."""
     command = [sys.executable, "-m", "bitsweep_dashboards.app", "--store", store_address(store)]
     command += ["--host", host, "--port", str(port)]
+    for option, value in (
+        ("--path-prefix", path_prefix),
+        ("--mlflow-url", mlflow_url),
+        ("--ray-url", ray_url),
+        ("--workspaces", workspaces),
+    ):
+        command += [option, value] if value is not None else []
     # Through the environment: arguments show in the list of processes.
     environment = os.environ | ({TOKEN_VARIABLE: token} if token else {})
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)

@@ -1,13 +1,14 @@
 """The log of a trial: JSON lines of what happened to it, in every life it had, on every node.
 
-It is for people; the store is the truth. It stays when the workspace is cleared.
+It is for people; the store is the truth. It stays when the workspace is cleared. What reads it
+stands in `store.logs`.
 """
 
 import json
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,34 +106,3 @@ def _device() -> str:
     """What the environment gives: the platform knows no torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return f"cuda {visible}" if visible else "cpu"
-
-
-def read_lines(text: str) -> Iterator[Mapping[str, Any]]:
-    """The events of a log; a line that a crash cut is left out."""
-    for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
-
-
-def line_of(event: Mapping[str, Any]) -> str:
-    """One event for people; a traceback keeps its lines.
-
-    >>> line_of({"at": "12:00", "event": "ended", "status": "failed", "reason": "timeout"})
-    '12:00 ended: status failed, reason timeout'
-    """
-    facts = {key: value for key, value in event.items() if key not in {"at", "event"}}
-    head = f"{event.get('at', '')} {event.get('event', '')}"
-    if event.get("event") == "logged":
-        return f"{event['at']} {event['level']} {event['logger']}: {event['message']}"
-    if "traceback" in facts:
-        return f"{head}\n{str(facts['traceback']).rstrip()}"
-    shown = (f"{key} {_value(value)}" for key, value in facts.items() if value not in ("", None))
-    return f"{head}: {', '.join(shown)}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{key} {one}" for key, one in value.items())
-    return str(value)

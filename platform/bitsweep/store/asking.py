@@ -9,7 +9,7 @@ from sqlalchemy import Connection, CursorResult
 from sqlalchemy.exc import SQLAlchemyError
 
 from bitsweep.errors import StoreError
-from bitsweep.store.database import first_line, open_to_read
+from bitsweep.store.database import first_line, open_to_read, place_in
 
 _STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine: about a millisecond
 _LARGEST_CELL_BYTES = 1_000_000
@@ -44,8 +44,8 @@ def ask(address: str, sql: str, *, limit: int, timeout_seconds: float) -> Answer
             names = tuple(result.keys())
             rows, is_cut = _first_rows(result, limit)
     except SQLAlchemyError as error:
-        said = first_line(error)
-        if said == "interrupted" or "statement timeout" in said:
+        said = f"{first_line(error)}{place_in(error, sql)}"
+        if said.startswith("interrupted") or "statement timeout" in said:
             said = f"it took longer than {timeout_seconds:g} s and was stopped"
         raise StoreError(f"the query failed: {said}") from error
     finally:

@@ -79,18 +79,26 @@ def activities(reader: Reader) -> dict[int, Activity]:
         .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
         .outerjoin(evaluations, newest)
     )
-    query = (
+    # Grouped from outside: PostgreSQL takes an expression with parameters for another one.
+    each = (
         select(
             mine.c.sweep_id,
             _status().label("status"),
-            func.count().label("trials"),
-            func.sum(evaluations.c.seconds).label("seconds"),
-            func.max(evaluations.c.recorded_at).label("measured_at"),
-            func.max(outcomes.c.ended_at).label("ended_at"),
+            evaluations.c.seconds,
+            evaluations.c.recorded_at,
+            outcomes.c.ended_at,
         )
         .select_from(joined)
-        .group_by(mine.c.sweep_id, _status())
+        .subquery()
     )
+    query = select(
+        each.c.sweep_id,
+        each.c.status,
+        func.count().label("trials"),
+        func.sum(each.c.seconds).label("seconds"),
+        func.max(each.c.recorded_at).label("measured_at"),
+        func.max(each.c.ended_at).label("ended_at"),
+    ).group_by(each.c.sweep_id, each.c.status)
     by_sweep: dict[int, list[dict[str, Any]]] = {}
     for row in reader.rows(query):
         by_sweep.setdefault(row["sweep_id"], []).append(row)
