@@ -84,7 +84,12 @@ def run_sweep(
     Ctrl-C, SIGTERM and a request in the store end it early and lose nothing measured.
     """
     begin = monotonic()
-    mirror = MirrorProcess(options.store, options.mlflow, plan.sweep.name)
+    mirror = MirrorProcess(
+        options.store,
+        options.mlflow,
+        plan.sweep.name,
+        checkpoints=folders_of(options.store, options.work).checkpoints_place,
+    )
     with mirror:
         report = _run(plan, options, mirror, observe=observe)
     return replace(report, seconds=monotonic() - begin, mirror_lag=mirror.lag)

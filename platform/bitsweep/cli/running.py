@@ -122,12 +122,23 @@ def mirror(
     ] = None,
     store: StoreOption = None,
     mlflow: MlflowOption = None,
+    workspaces: WorkOption = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Delete the sweeps' runs and log them anew.")
     ] = False,
+    register: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--register",
+            metavar="ARM",
+            help="Enter the arm's confirmed networks into MLflow's model registry.",
+        ),
+    ] = None,
 ) -> None:
     """Bring MLflow up to date from the store."""
     from bitsweep.errors import InputError
+    from bitsweep.mirroring import sweep_documents
+    from bitsweep.run import folders_of
     from bitsweep.store.database import open_to_read
     from bitsweep.store.reader import Reader
     from bitsweep.tracking.mlflow_mirror import MlflowMirror
@@ -135,12 +146,20 @@ def mirror(
     uri = mlflow_uri(mlflow)
     if uri is None:
         raise InputError("--mlflow none: there is nothing to mirror to")
-    reader = Reader(open_to_read(store_address(store)))
-    view = MlflowMirror(reader, uri)
+    if register and len(sweeps or []) != 1:
+        raise InputError("--register ARM needs one SWEEP")
+    place = store_address(store)
+    reader = Reader(open_to_read(place))
+    folders = folders_of(place, work_place(workspaces))
+    view = MlflowMirror(reader, uri, checkpoints=folders.checkpoints_place)
     for name in sweeps or [one.name for one in reader.sweeps()]:
         touched = view.rebuild(name) if rebuild else view.catch_up(name)
-        view.close(name)
+        view.close(name, sweep_documents(reader, name))
         typer.echo(f"{name}: {touched} trials brought up to date")
+        for arm in register or []:
+            for one in view.register(name, arm, find=folders.find_checkpoint):
+                state = "registered as" if one.is_new else "stands as"
+                typer.echo(f"{one.trial_id[:12]} {state} {one.model} version {one.version}")
 
 
 def dashboard(
@@ -231,7 +250,7 @@ def _tell(
 ) -> None:
     from bitsweep.analysis.render import render, table_rows
     from bitsweep.analysis.table import sweep_table
-    from bitsweep.store.database import open_to_read
+    from bitsweep.store.database import open_to_read, shown
     from bitsweep.store.reader import Reader
 
     table = sweep_table(Reader(open_to_read(place)), report.sweep)
@@ -266,4 +285,6 @@ def _tell(
     if report.mirror_lag is not None:
         typer.echo(f"MLflow lags behind ({report.mirror_lag}); catch up: bitsweep mirror")
     if uri is not None:
-        typer.echo(f"Browse in MLflow: mlflow ui --backend-store-uri {uri}")
+        is_server = uri.startswith(("http://", "https://"))
+        where = shown(uri) if is_server else f"mlflow ui --backend-store-uri {shown(uri)}"
+        typer.echo(f"Browse in MLflow: {where}")

@@ -36,6 +36,13 @@ class Folders:
         """The file of a kept checkpoint."""
         return self.artifacts / f"{sha256}.pt"
 
+    @property
+    def checkpoints_place(self) -> str:
+        """Where kept checkpoints lie for everybody: the URL, or else the folder."""
+        if self.remote is None:
+            return str(self.artifacts)
+        return f"{self.remote.rstrip('/')}/{checkpoint_name('').rpartition('/')[0]}"
+
     def log(self, trial_id: str) -> Path:
         """The log of one trial."""
         return self.logs / f"{trial_id}.jsonl"
@@ -46,6 +53,10 @@ class Folders:
         if path.is_file():
             return True
         return self.remote is not None and Remote(self.remote).get(checkpoint_name(sha256), path)
+
+    def find_checkpoint(self, sha256: str) -> Path | None:
+        """The file of a kept checkpoint, brought here if need be; None if it is gone."""
+        return self.checkpoint(sha256) if self.bring_checkpoint(sha256) else None
 
     def clear_workspace(self, trial_id: str) -> None:
         """Delete a trial's workspace here and at the URL."""

@@ -160,6 +160,40 @@ def layer_widths(reader: Reader, sweep_id: int) -> list[LayerWidth]:
     return [LayerWidth(**row) for row in reader.rows(query)]
 
 
+def final_layer_widths(reader: Reader, trial_id: str) -> list[LayerWidth]:
+    """Bits per layer of each allocation that one trial measured at its last epoch."""
+    trials, table, allocations = schema.trials, schema.measurements, schema.allocations
+    bits, layers = schema.layer_bits, schema.layers
+    same_layer = (layers.c.model_id == allocations.c.model_id) & (layers.c.layer == bits.c.layer)
+    is_last = (table.c.trial_id == trials.c.id) & (table.c.epoch == trials.c.last_epoch)
+    used = (
+        select(table.c.trial_id, table.c.epoch, table.c.allocation_id)
+        .select_from(trials.join(table, is_last))
+        .where(trials.c.id == trial_id)
+        .distinct()
+        .subquery()
+    )
+    joined = (
+        used.join(allocations, allocations.c.id == used.c.allocation_id)
+        .join(bits, bits.c.allocation_id == allocations.c.id)
+        .join(layers, same_layer)
+    )
+    keys = (used.c.trial_id, used.c.epoch, allocations.c.label, layers.c.layer, layers.c.name)
+    query = (
+        select(
+            *keys,
+            func.sum(bits.c.weight_bits * bits.c.share).label("weight_bits"),
+            func.sum(bits.c.activation_bits * bits.c.share).label("activation_bits"),
+        )
+        .select_from(joined)
+        .group_by(*keys)
+        .order_by(allocations.c.label, layers.c.layer)
+    )
+    return [
+        LayerWidth(allocation=row.pop("label"), **row) for row in map(dict, reader.rows(query))
+    ]
+
+
 def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
     """The finished trials of the search with their configuration, at their last epoch."""
     members, arms, configurations = schema.memberships, schema.arms, schema.configurations

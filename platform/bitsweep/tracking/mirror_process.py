@@ -11,9 +11,12 @@ CATCH_UP_SECONDS = 120.0
 class MirrorProcess:
     """Follows the store while the block runs, then catches up; `lag` says what it could not do."""
 
-    def __init__(self, store: str, mlflow_uri: str | None, sweep: str) -> None:
-        self._command = [sys.executable, "-m", "bitsweep.tracking.follow", store, mlflow_uri or ""]
-        self._command.append(sweep)
+    def __init__(
+        self, store: str, mlflow_uri: str | None, sweep: str, *, checkpoints: str
+    ) -> None:
+        """checkpoints: the folder or URL of kept ones, which the runs refer to."""
+        self._command = [sys.executable, "-m", "bitsweep.mirroring", store, mlflow_uri or ""]
+        self._command += [sweep, checkpoints]
         self._is_wanted = mlflow_uri is not None
         self._process: subprocess.Popen[str] | None = None
         self._is_over = False

@@ -5,8 +5,8 @@ stop, lag or be repeated at any time. Runs are found again by their tags.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,16 +16,22 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from requests.exceptions import RequestException
 from sqlalchemy import Engine, event, make_url
 
 from bitsweep.bits import LEARNED
 from bitsweep.errors import BitsweepError
 from bitsweep.recipe import recipe_document
+from bitsweep.store.database import shown
 from bitsweep.store.reader import Reader, Score, SweepRow, TrialRow
+from bitsweep.tracking.artifacts import log_documents, log_trial_files
+from bitsweep.tracking.registry import Registered, register_arm
 from bitsweep.trial import Trial
 
 METRICS_PER_BATCH = 900
 _PAGE = 1000
+_SWEEP_RUN = "the sweep"
+_KIND = "mlflow.experimentKind"  # else its pages are those of language models
 _STATUS = {
     "finished": "FINISHED",
     "pruned": "FINISHED",
@@ -37,19 +43,24 @@ _STATUS = {
 
 @dataclass(slots=True, kw_only=True)
 class _Shown:
-    """What MLflow has of a trial."""
+    """What MLflow has of a trial; has_params: its first batch arrived."""
 
     run_id: str
     epoch: int
     status: str
+    has_params: bool = True
 
 
 class MlflowMirror:
-    """Mirrors sweeps of one store to one tracking server; raises BitsweepError if it is down."""
+    """Mirrors sweeps of one store to one tracking server; raises BitsweepError if it is down.
 
-    def __init__(self, reader: Reader, uri: str) -> None:
+    checkpoints: the folder or URL of kept checkpoints, which runs then refer to.
+    """
+
+    def __init__(self, reader: Reader, uri: str, *, checkpoints: str | None = None) -> None:
         self._reader = reader
         self._uri = uri
+        self._checkpoints = checkpoints
         if uri.startswith("sqlite:"):
             _spare_syncs(uri)
         self._client = MlflowClient(tracking_uri=uri)
@@ -59,36 +70,63 @@ class MlflowMirror:
 
     def catch_up(self, sweep_name: str) -> int:
         """Log what the store has and MLflow has not; return the number of trials touched."""
-        try:
+        with self._told():
             return self._catch_up(self._reader.sweep(sweep_name))
-        except MlflowException as error:
-            raise BitsweepError(f"MLflow at {self._uri}: {_first_line(error)}") from error
 
     def rebuild(self, sweep_name: str) -> int:
         """Delete the sweep's runs and log everything anew."""
-        experiment = self._experiment(self._reader.sweep(sweep_name))
-        for run in self._runs(experiment):
-            self._client.delete_run(run.info.run_id)
+        with self._told():
+            experiment = self._experiment(self._reader.sweep(sweep_name))
+            for run in list(self._runs(experiment)):
+                self._client.delete_run(run.info.run_id)
         self._shown.pop(sweep_name, None)
         self._parents.pop(sweep_name, None)
         return self.catch_up(sweep_name)
 
-    def close(self, sweep_name: str) -> None:
-        """End the arms' runs."""
-        for run_id in self._parents.get(sweep_name, {}).values():
-            self._client.set_terminated(run_id, status="FINISHED")
+    def close(self, sweep_name: str, documents: Mapping[str, str] | None = None) -> None:
+        """End the arms' runs; keep documents of the sweep (name: text) with a run of their own."""
+        with self._told():
+            if documents:
+                sweep = self._reader.sweep(sweep_name)
+                run_id = self._parent(sweep, self._experiment(sweep), _SWEEP_RUN)
+                log_documents(self._client, run_id, documents)
+            for run_id in self._parents.get(sweep_name, {}).values():
+                self._client.set_terminated(run_id, status="FINISHED")
+
+    def register(
+        self, sweep_name: str, arm: str, *, find: Callable[[str], Path | None]
+    ) -> list[Registered]:
+        """Enter the confirmed networks of an arm into the model registry; see `register_arm`."""
+        self.catch_up(sweep_name)
+        run_ids = {
+            key.partition("/")[0]: state.run_id
+            for key, state in self._shown[sweep_name].items()
+            if key.split("/")[1] == arm and not key.endswith("/search")
+        }
+        with self._told():
+            return register_arm(
+                self._client, self._reader, sweep_name, arm, run_ids=run_ids, find=find
+            )
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """MLflow's errors in one line of ours."""
+        try:
+            yield
+        except (MlflowException, RequestException) as error:
+            raise BitsweepError(f"MLflow at {shown(self._uri)}: {_first_line(error)}") from error
 
     def _catch_up(self, sweep: SweepRow) -> int:
         experiment = self._experiment(sweep)
-        shown = self._known(sweep.name, experiment)
+        known = self._known(sweep.name, experiment)
         touched = 0
         for row in self._reader.trial_rows(sweep.id):
-            state = shown.get(_key(row))
+            state = known.get(_key(row))
             epoch = -1 if row.last_epoch is None else row.last_epoch
             if row.status == "planned" and state is None:
                 continue
             if state is None or state.epoch < epoch or state.status != row.status:
-                shown[_key(row)] = self._log(sweep, experiment, row, state)
+                known[_key(row)] = self._log(sweep, experiment, row, state)
                 touched += 1
         return touched
 
@@ -96,9 +134,9 @@ class MlflowMirror:
         self, sweep: SweepRow, experiment: str, row: TrialRow, state: _Shown | None
     ) -> _Shown:
         params: list[Param] = []
-        if state is None:
+        if state is None or not state.has_params:
             trial = self._reader.trial(row.trial_id)
-            run_id = self._create(sweep, experiment, row, trial)
+            run_id = state.run_id if state else self._create(sweep, experiment, row, trial)
             params = [Param(name, str(value)) for name, value in _params(trial).items()]
             state = _Shown(run_id=run_id, epoch=-1, status="running")
         scores = [one for one in self._reader.scores(row.trial_id) if one.epoch > state.epoch]
@@ -109,11 +147,16 @@ class MlflowMirror:
             RunTag("bitsweep.reason", row.reason[:4000]),
         ]
         metrics = _metrics(scores, bits=row.bits)
-        for start in range(0, max(len(metrics), 1), METRICS_PER_BATCH):
+        starts = range(0, max(len(metrics), 1), METRICS_PER_BATCH)
+        for start in starts:
             batch = metrics[start : start + METRICS_PER_BATCH]
-            self._client.log_batch(state.run_id, metrics=batch, params=params, tags=tags)
+            # The tags say how far the run is: they come with the last batch.
+            ending = tags if start == starts[-1] else []
+            self._client.log_batch(state.run_id, metrics=batch, params=params, tags=ending)
             params = []
         if row.status in _STATUS:
+            place = self._checkpoints
+            log_trial_files(self._client, state.run_id, self._reader, row, place=place)
             self._client.set_terminated(state.run_id, status=_STATUS[row.status])
         elif state.status in _STATUS:
             self._client.update_run(state.run_id, status="RUNNING")
@@ -151,17 +194,30 @@ class MlflowMirror:
             if found is not None and found.lifecycle_stage == "deleted":
                 self._client.restore_experiment(found.experiment_id)
             if found is None:
-                tags = {"mlflow.note.content": sweep.question}
-                identifier = self._client.create_experiment(sweep.name, tags=tags)
+                tags = {"mlflow.note.content": sweep.question, _KIND: "custom_model_development"}
+                identifier = self._client.create_experiment(
+                    sweep.name, tags=tags, artifact_location=self._files_of(sweep.name)
+                )
             else:
                 identifier = found.experiment_id
             self._experiments[sweep.name] = str(identifier)
         return self._experiments[sweep.name]
 
+    def _files_of(self, sweep_name: str) -> str | None:
+        """Where files of an experiment go; a server knows it, a database file has them beside it.
+
+        MLflow itself would make a folder `mlruns` wherever the command happens to run.
+        """
+        if not self._uri.startswith("sqlite:"):
+            return None
+        path = make_url(self._uri).database
+        folder = Path(path).resolve().parent if path else Path("results").resolve()
+        return (folder / "mlflow-artifacts" / sweep_name).as_uri()
+
     def _known(self, sweep_name: str, experiment: str) -> dict[str, _Shown]:
         """What an earlier mirror showed, read back once from the runs' tags."""
         if sweep_name not in self._shown:
-            shown: dict[str, _Shown] = {}
+            known: dict[str, _Shown] = {}
             parents: dict[str, str] = {}
             for run in self._runs(experiment):
                 tags = run.data.tags
@@ -171,8 +227,15 @@ class MlflowMirror:
                     key = _tags_key(tags)
                     epoch = int(tags.get("bitsweep.epoch", -1))
                     status = tags.get("bitsweep.status", "running")
-                    shown[key] = _Shown(run_id=run.info.run_id, epoch=epoch, status=status)
-            self._shown[sweep_name] = shown
+                    if run.info.status == "RUNNING" and status in _STATUS:
+                        status = "running"  # the server went away before the run was ended
+                    known[key] = _Shown(
+                        run_id=run.info.run_id,
+                        epoch=epoch,
+                        status=status,
+                        has_params="bitsweep.epoch" in tags,
+                    )
+            self._shown[sweep_name] = known
             self._parents[sweep_name] = parents
         return self._shown[sweep_name]
 
