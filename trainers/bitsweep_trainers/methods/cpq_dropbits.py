@@ -62,6 +62,7 @@ def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.
             ste=weight_ste,
             noise=noise,
             masks=masks_of(parameters, "weight"),
+            backend=trial.backend,
         )
         inputs = ClusterPromoting(
             bits=bits.activation,
@@ -69,6 +70,7 @@ def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.
             ste=input_ste,
             noise=noise,
             masks=masks_of(parameters, "activation"),
+            backend=trial.backend,
         )
         return quantized(layer, weight_quantizer=weights, input_quantizer=inputs)
 
