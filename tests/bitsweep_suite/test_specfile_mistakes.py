@@ -721,7 +721,7 @@ def test_compiled_kernels_without_a_compiler_are_refused(
     message = message_of(text, tmp_path)
 
     assert f":{line_with(text, 'backend')}: task.backend: " in message, message
-    assert "there is no 'no-such-compiler -O3'" in message and "take eager" in message
+    assert "there is no 'no-such-compiler'" in message and "take eager" in message
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bitsweep_trainers.quantizers.categorical import Ste, probability, quantize
+from bitsweep_trainers.quantizers.categorical_compiled import kernels_of
 from bitsweep_trainers.quantizers.grid import Grid, make_grid
 from bitsweep_trainers.quantizers.hard_concrete import (
     deterministic_gate,
@@ -178,13 +179,15 @@ EXAMPLES = (
 )
 
 
+@pytest.mark.parametrize("backend", ["eager", "compiled"])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda one: one.name)
-def test_the_golden_examples_hold_to_nine_digits(example: Example) -> None:
+def test_the_golden_examples_hold_to_nine_digits(example: Example, backend: str) -> None:
     x = float64(example.x).requires_grad_()
     alpha = torch.tensor(ALPHA, dtype=torch.float64, requires_grad=True)
     sigma = torch.tensor(SIGMA, dtype=torch.float64, requires_grad=True)
     z = None if example.z is None else float64(example.z).requires_grad_()
-    x_hat = quantize(x, alpha, sigma, z, grid=example.grid, ste=example.ste)
+    kernels = kernels_of(backend)
+    x_hat = quantize(x, alpha, sigma, z, grid=example.grid, ste=example.ste, kernels=kernels)
     pi = probability(x, alpha, sigma, z, grid=example.grid)
     inputs = [x, alpha, sigma] if z is None else [x, alpha, sigma, z]
     got = torch.autograd.grad(x_hat.sum(), inputs)

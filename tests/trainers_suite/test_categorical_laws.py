@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bitsweep_trainers.quantizers.categorical import Ste, probability, quantize
+from bitsweep_trainers.quantizers.categorical_compiled import kernels_of
 from bitsweep_trainers.quantizers.grid import Grid, GridKind, Sharing, make_grid
 from bitsweep_trainers.quantizers.hard_concrete import (
     LOG_LOWER,
@@ -81,11 +82,13 @@ GRIDS: list[tuple[GridKind, Sharing]] = [
 RATIOS = (0.1, 0.2, 1 / 3, 1.0)
 
 
-@pytest.mark.parametrize("ste", ["max", "full"])
+@pytest.mark.parametrize(
+    ("ste", "backend"), [("max", "eager"), ("max", "compiled"), ("full", "eager")]
+)
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize(("kind", "sharing"), GRIDS)
 def test_the_closed_form_equals_autograd_over_every_point(
-    kind: GridKind, sharing: Sharing, bits: int, ste: Ste
+    kind: GridKind, sharing: Sharing, bits: int, ste: Ste, backend: str
 ) -> None:
     generator = torch.Generator().manual_seed(bits)
     grid = make_grid(kind, bits, sharing)
@@ -100,7 +103,7 @@ def test_the_closed_form_equals_autograd_over_every_point(
             alpha = torch.tensor(ALPHA, dtype=torch.float64, requires_grad=True)
             sigma = torch.tensor(ratio * ALPHA, dtype=torch.float64, requires_grad=True)
             inputs = [x, alpha, sigma] + ([] if z is None else [z.requires_grad_()])
-            ours = quantize(x, alpha, sigma, z, grid=grid, ste=ste)
+            ours = quantize(x, alpha, sigma, z, grid=grid, ste=ste, kernels=kernels_of(backend))
             theirs, pi = naive(x, alpha, sigma, z, grid, ste)
 
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
@@ -320,10 +323,13 @@ def test_the_slopes_of_the_specification_are_golden(
     assert torch.autograd.grad(full, centre)[0].item() == pytest.approx(full_centre, abs=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["eager", "compiled"])
 @pytest.mark.parametrize("ste", ["max", "full", "plain"])
 @pytest.mark.parametrize("ratio", [0.05, 1 / 3, 2.0])
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_float32_stays_finite_far_outside_the_grid(bits: int, ratio: float, ste: Ste) -> None:
+def test_float32_stays_finite_far_outside_the_grid(
+    bits: int, ratio: float, ste: Ste, backend: str
+) -> None:
     generator = torch.Generator().manual_seed(0)
     for sharing in ("off", "bitwise", "endpoints"):
         grid = make_grid("sym", bits, sharing)
@@ -332,7 +338,8 @@ def test_float32_stays_finite_far_outside_the_grid(bits: int, ratio: float, ste:
         z = draw_masks(grid, "hard", generator)
         z = None if z is None else z.float().requires_grad_()
         alpha, sigma = (torch.tensor(one, requires_grad=True) for one in (ALPHA, ALPHA * ratio))
-        hat = quantize(x.requires_grad_(), alpha, sigma, z, grid=grid, ste=ste)
+        kernels = kernels_of(backend)
+        hat = quantize(x.requires_grad_(), alpha, sigma, z, grid=grid, ste=ste, kernels=kernels)
         inputs = [x, alpha, sigma] + ([] if z is None else [z])
         got = gradients(hat, torch.ones_like(x), inputs)
 

@@ -49,15 +49,17 @@ def data_of_path(path: Path) -> DataDeclaration:
     return paths.data_of_path(path)
 
 
-def missing_compiler() -> str | None:
-    """Why the compiled kernels cannot be had on this machine; None if they can.
+def compiler_command() -> list[str]:
+    """The C++ compiler where torch.compile looks for it: CXX, or g++ on the path."""
+    return (os.environ.get("CXX") or "g++").split()
 
-    The C++ compiler is looked for where torch.compile looks: CXX, or g++ on the path.
-    """
-    command = os.environ.get("CXX") or "g++"
-    if shutil.which(command.split()[0]):
+
+def missing_compiler() -> str | None:
+    """Why the compiled kernels cannot be had on this machine; None if they can."""
+    command = compiler_command()
+    if shutil.which(command[0]):
         return None
-    return f"compiled kernels need a C++ compiler, and there is no {command!r}: install g++"
+    return f"compiled kernels need a C++ compiler, and there is no {command[0]!r}: install g++"
 
 
 TRAINERS: dict[str, TrainerDeclaration] = {one.name: one for one in _DECLARED}

@@ -57,6 +57,7 @@ def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.
             ste=weight_ste,
             noise=noise,
             masks=masks_of(parameters, "weight"),
+            backend=trial.backend,
         )
         inputs = ClusterPromoting(
             bits=bits.activation,
@@ -64,6 +65,7 @@ def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.
             ste=input_ste,
             noise=noise,
             masks=masks_of(parameters, "activation"),
+            backend=trial.backend,
         )
         return quantized(layer, weight_quantizer=weights, input_quantizer=inputs)
 

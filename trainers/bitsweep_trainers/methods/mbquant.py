@@ -146,7 +146,7 @@ def draw_table(trial: Trial, generator: torch.Generator) -> BranchTable | None:
 def _backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """All widths in one pass, each row a group of channels or by itself (CPU); or one by one."""
+    """All widths in one pass, rows as groups of channels or, on a CPU, in turn; or one by one."""
     rows = active_rows(network)
     drawn = draw_table(trial, generator)
     if trial.parameters.get("execution") == PER_WIDTH:

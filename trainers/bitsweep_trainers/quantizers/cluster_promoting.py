@@ -17,6 +17,7 @@ from bitsweep.space import Parameters
 from bitsweep_trainers.packed.inputs import StepInput
 from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
 from bitsweep_trainers.quantizers.categorical import Ste, quantize
+from bitsweep_trainers.quantizers.categorical_compiled import kernels_of
 from bitsweep_trainers.quantizers.grid import Grid, GridKind, Sharing, make_grid
 from bitsweep_trainers.quantizers.hard_concrete import (
     coin,
@@ -103,11 +104,19 @@ class ClusterPromoting(nn.Module):
     """
 
     def __init__(
-        self, *, bits: int, kind: GridKind, ste: Ste, noise: Noise, masks: Masks | None
+        self,
+        *,
+        bits: int,
+        kind: GridKind,
+        ste: Ste,
+        noise: Noise,
+        masks: Masks | None,
+        backend: str = "eager",
     ) -> None:
         super().__init__()
         self.bits, self.kind, self.ste, self.noise = bits, kind, ste, noise
         self.masks = masks
+        self.kernels = kernels_of(backend)
         self.raw_alpha = nn.Parameter(torch.zeros(()))
         self.raw_sigma = nn.Parameter(torch.zeros(()), requires_grad=noise.is_learned)
         count = 0 if masks is None else self.grid.num_masks
@@ -182,7 +191,7 @@ class ClusterPromoting(nn.Module):
             return x
         alpha, sigma = self.scales()
         z = self.drawn_masks() if self.training else self.kept_masks()
-        return quantize(x, alpha, sigma, z, grid=self.grid, ste=self.ste)
+        return quantize(x, alpha, sigma, z, grid=self.grid, ste=self.ste, kernels=self.kernels)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, how: AlphaInit) -> None:
