@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -40,6 +42,8 @@ from bitsweep.measurement import parse_evaluation
 from bitsweep.sweep import Resources
 from bitsweep.trial import Failed, Interrupted, Outcome
 
+# A worker that fails to start so often is no accident.
+MOST_STARTS = 5
 # Ray sets it for the driver of a submitted job.
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -101,7 +105,7 @@ class RayTuneExecutor:
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=self._retries),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Deaths(agenda, errors)],
+                    callbacks=[_Deaths(agenda, errors, source, retries=self._retries)],
                 ),
             )
             try:
@@ -151,8 +155,9 @@ def disconnect() -> None:
 
 
 def _quiet_tune() -> None:
+    """We tell how each trial ended, a death of its worker too; Tune would print tracebacks."""
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class _JobTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
@@ -322,19 +327,36 @@ class _Recording(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray has n
 
 
 class _Deaths(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray has no types here
-    """A worker that died more often than the budget's retries fails its trial."""
+    """A worker that died more often than the budget's retries fails its trial.
 
-    def __init__(self, agenda: Agenda, errors: list[BaseException]) -> None:
+    Tune tries running trials again, but gives up one whose worker cannot even start, as after the
+    loss of a node whose idle workers it still counts on: that one is handed out anew.
+    """
+
+    def __init__(
+        self, agenda: Agenda, errors: list[BaseException], source: _JobSource, *, retries: int
+    ) -> None:
         self._agenda = agenda
         self._errors = errors
+        self._source = source
+        self._retries = retries
+        self._lives: Counter[str] = Counter()
+        self._starts: Counter[str] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._lives[_trial_id(trial)] += 1
         self._agenda.again(_trial_id(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lives = trial.num_failures
+        trial_id = _trial_id(trial)
+        if trial.num_failures <= self._retries and self._starts[trial_id] < MOST_STARTS:
+            self._starts[trial_id] += 1
+            self._source.again.append(dict(trial.config))
+            self._agenda.again(trial_id)
+            return
+        lives = self._lives[trial_id] + 1
         reason = f"its worker process died {lives} times" if lives > 1 else "its worker died"
-        self._agenda.ended(_trial_id(trial), Failed(reason=reason))
+        self._agenda.ended(trial_id, Failed(reason=reason))
 
 
 def _trial_id(trial: Any) -> str:
