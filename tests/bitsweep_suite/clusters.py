@@ -37,6 +37,7 @@ class LoopbackCluster:
         self.gcs_address = f"{HEAD_IP}:{self._gcs_port}"
         self.token = secrets.token_hex(24)
         self._nodes: list[subprocess.Popen[bytes]] = []
+        self._lost: set[int] = set()
         self._start(
             "--head",
             f"--node-ip-address={HEAD_IP}",
@@ -54,8 +55,13 @@ class LoopbackCluster:
 
     @property
     def size(self) -> int:
-        """How many nodes were started, the head included."""
-        return len(self._nodes)
+        """How many nodes live, the head included."""
+        return len(self._nodes) - len(self._lost)
+
+    def keep_the_head_alone(self) -> None:
+        """End every other node."""
+        for number in set(range(1, len(self._nodes))) - self._lost:
+            self.kill_node(number)
 
     def add_node(self) -> int:
         """Start one more node of one CPU; return its number, from 1."""
@@ -68,6 +74,7 @@ class LoopbackCluster:
     def kill_node(self, number: int) -> None:
         """kill -9 of a node's raylet: the machine is gone."""
         _kill(self._raylet(number))
+        self._lost.add(number)
 
     def kill_head(self) -> None:
         """kill -9 of all that the head's machine ran: control plane, raylet, jobs, workers."""

@@ -315,6 +315,7 @@ def test_a_worker_that_dies_once_loses_and_doubles_nothing(runner: Runner) -> No
     runner.run(toy_sweep(acting("die"), FIXED))
 
     assert statuses(runner) == {"finished": 8}
+    assert runner.ask("SELECT COUNT(*) FROM attempts") == [(8 + 4,)]
     assert_recorded_once(runner)
 
 

@@ -3,7 +3,7 @@ fault."""
 
 import pytest
 
-from bitsweep.execution.nodes import NODE_FAILURES, Nodes
+from bitsweep.execution.nodes import NODE_FAILURES, Nodes, PutAside
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome
 
 BROKEN = Failed(reason="RuntimeError: CUDA error")
@@ -11,7 +11,7 @@ WELL = Finished(epoch=4)
 BOTH = ("good", "bad")
 
 
-def fails_here_and_ends_there(nodes: Nodes, trial: str) -> str:
+def fails_here_and_ends_there(nodes: Nodes, trial: str) -> PutAside | None:
     """A trial fails on the bad node and finishes on the good one."""
     assert nodes.wants_another(trial, BROKEN, node="bad", others=BOTH)
     return nodes.ended(trial, WELL, node="good")
@@ -21,8 +21,9 @@ def test_a_node_that_fails_what_others_finish_is_put_aside() -> None:
     nodes = Nodes()
     said = [fails_here_and_ends_there(nodes, str(one)) for one in range(NODE_FAILURES)]
 
-    assert said[:-1] == [""] * (NODE_FAILURES - 1)
-    assert "node bad gets no further trial" in said[-1] and "CUDA error" in said[-1]
+    assert said[:-1] == [None] * (NODE_FAILURES - 1)
+    assert said[-1] is not None and "node 7 gets no further trial" in said[-1].text("7")
+    assert "CUDA error" in said[-1].text("7")
     assert nodes.aside == nodes.avoided_by("another") == {"bad"}
 
 
@@ -32,7 +33,7 @@ def test_a_success_on_a_node_clears_it() -> None:
         fails_here_and_ends_there(nodes, str(one))
     nodes.ended("well", WELL, node="bad")
 
-    assert fails_here_and_ends_there(nodes, "later") == ""
+    assert fails_here_and_ends_there(nodes, "later") is None
 
 
 def test_a_trial_that_fails_on_two_nodes_has_failed_and_accuses_nobody() -> None:
@@ -41,7 +42,7 @@ def test_a_trial_that_fails_on_two_nodes_has_failed_and_accuses_nobody() -> None
         assert nodes.wants_another(one, BROKEN, node="bad", others=BOTH)
         assert nodes.avoided_by(one) == {"bad"}
         assert not nodes.wants_another(one, BROKEN, node="good", others=BOTH)
-        assert nodes.ended(one, BROKEN, node="good") == ""
+        assert nodes.ended(one, BROKEN, node="good") is None
 
     assert nodes.aside == frozenset()
 

@@ -5,10 +5,15 @@ from pathlib import Path
 from random import Random
 from time import perf_counter
 
-from tests.faults import machines, processes
+from tests.faults import machines, nodes, processes, servers
 from tests.faults.scene import Fault, Grounds, Result, Scene
 
-FAULTS: tuple[Fault, ...] = (*processes.FAULTS, *machines.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *processes.FAULTS,
+    *machines.FAULTS,
+    *servers.FAULTS,
+    *nodes.FAULTS,
+)
 BY_NAME = {one.name: one for one in FAULTS}
 
 

@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ def _alone(
     trial: Trial, workspace: Workspace, meet: Callable[[int], None] = lambda epoch: None
 ) -> Iterator[Evaluation]:
     stage = "confirm" if "test" in trial.splits else "search"
-    note("begun", trial.id, stage=stage if trial.method == "toy" else "start")
+    note("begun", trial.id, stage=stage if trial.method == "toy" else "start", node=_node())
     _wait_for_company()
     for evaluation in toy_train(trial, workspace):
         _misbehave(trial)
@@ -83,6 +84,15 @@ def _alone(
         yield evaluation
         note("acknowledged", trial.id, epoch=evaluation.epoch, facts=facts)
     note("over", trial.id)
+
+
+def _node() -> str:
+    """The address of the node that this worker runs on; empty where there is no cluster."""
+    if "ray" not in sys.modules:
+        return ""
+    import ray
+
+    return str(ray.util.get_node_ip_address()) if ray.is_initialized() else ""
 
 
 def _wait_for_company() -> None:
@@ -115,12 +125,9 @@ def _misbehave(trial: Trial) -> None:
         while True:
             kept.append(os.urandom(4_000_000))
             time.sleep(0.005)
-    if SETTING.get("bad_node") and is_told("sick-node", once=False):
-        import ray
-
-        if ray.util.get_node_ip_address() == SETTING["bad_node"]:
-            note("refused", trial.id)
-            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    if is_told("sick-node", once=False) and _node() == SETTING["bad_node"]:
+        note("refused", trial.id)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
 def _together(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:

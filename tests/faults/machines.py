@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.scene import Fault, Result, Scene, Unavailable
-from tests.faults.site import SWEEP
+from tests.faults.site import SEARCHED, SWEEP
 
 SOME_FAILED = 1
 TMPFS_BYTES = 1_000_000
@@ -119,6 +119,7 @@ def clock_back(scene: Scene) -> Result:
     assert [code for code, _ in ends] == [0, 0], ends
     begun = [line["trial"] for line in site.ledger() if line["event"] == "begun"]
     assert len(begun) == len(set(begun)), "a trial was trained by both"
+    assert site.ask(SEARCHED) == [(6,)], "the drivers searched more than one would"
     hour = time.strftime("%Y-%m-%dT%H", time.gmtime(time.time() - 3600))
     newest = site.ask("SELECT recorded_at FROM evaluations ORDER BY id DESC LIMIT 1")
     assert newest[0][0].startswith(hour), f"the clock was not set back: {newest}"

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.faults.scene import Fault, Result, Scene
-from tests.faults.site import SWEEP, Site
+from tests.faults.site import SEARCHED, SWEEP, Site
 
 INTERRUPTED = 130
 
@@ -146,8 +146,7 @@ def two_drivers(scene: Scene) -> Result:
     ran = [json.loads(said[said.index("{") :].splitlines()[0])["trials_run"] for _, said in ends]
     begun = [line["trial"] for line in site.ledger() if line["event"] == "begun"]
     assert len(begun) == len(set(begun)), "a trial was trained by both"
-    searched = site.ask("SELECT COUNT(*) FROM configurations WHERE study <> 'fixed'")
-    assert searched == [(6,)], f"{searched} configurations, 6 were to be searched"
+    assert site.ask(SEARCHED) == [(6,)], "the drivers searched more than one would"
     return Result(moment="both from the start", verdict=verdict, note=f"ran {ran[0]} and {ran[1]}")
 
 

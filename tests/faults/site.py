@@ -54,7 +54,8 @@ seeds = [0, 1, 2]
 [resources]
 max_concurrent = 3
 """
-WAIT_SECONDS = 90.0
+SEARCHED = "SELECT COUNT(*) FROM configurations WHERE study <> 'fixed'"
+WAIT_SECONDS = 150.0
 Words = tuple[str, ...]
 
 
@@ -111,7 +112,7 @@ class Site:
         self._processes.append(process)
         return process
 
-    def bitsweep(self, *words: str, timeout: float = WAIT_SECONDS) -> Any:  # CompletedProcess
+    def bitsweep(self, *words: str, timeout: float = 2 * WAIT_SECONDS) -> Any:  # CompletedProcess
         """A command that is run to its end."""
         return subprocess.run(
             [sys.executable, "-c", "from bitsweep.cli import main; main()", *words],
@@ -124,14 +125,30 @@ class Site:
 
     def complete(self, *words: str) -> Verdict:
         """The same command again; then what the ledger and the store say of the whole."""
+        return self._complete(lambda: self.finish(self.start(*words)))
+
+    def complete_by_submit(self) -> Verdict:
+        """The same as a job of the cluster."""
+
+        def submit() -> tuple[int, str]:
+            done = self.bitsweep(*self.submission())
+            return done.returncode, done.stdout + done.stderr
+
+        return self._complete(submit)
+
+    def submission(self) -> Words:
+        """The command that sends the sweep to the cluster."""
+        assert self.cluster is not None  # there must be one
+        where = ("--address", self.cluster.address, "--store", self.store, "--persistent")
+        return ("submit", "toy.toml", *where)
+
+    def _complete(self, again: Callable[[], tuple[int, str]]) -> Verdict:
         before, known = len(self.ledger()), finished(self.store)
-        process = self.start("--json", *words)
-        out, complaints = process.communicate(timeout=WAIT_SECONDS)
+        code, said = again()
         self._began_again += began(self.ledger()[before:], known)
-        is_well = process.returncode == 0 and not json.loads(out)["trials_failed"]
-        if not is_well:
-            print(f"exit code {process.returncode}: {out[-2000:]}{complaints[-2000:]}")
-        return self.verdict(is_complete=is_well)
+        if code != 0:
+            print(f"exit code {code}: {said[-3000:]}")
+        return self.verdict(is_complete=code == 0)
 
     def verdict(self, *, is_complete: bool) -> Verdict:
         """What the ledger and the store say so far."""
@@ -176,7 +193,8 @@ class Site:
         """Until something is true; NotReached if it never is."""
         end = time.monotonic() + WAIT_SECONDS
         while not happened():
-            is_idle = all(one.poll() is not None for one in self._processes)
+            over = [one.poll() is not None for one in self._processes]
+            is_idle = bool(over) and all(over)
             if time.monotonic() > end or (is_idle and not happened()):
                 raise NotReached(f"never: {what}; {self._complaints()}")
             time.sleep(0.05)
@@ -200,6 +218,11 @@ class Site:
         after = time.monotonic() - begin
         told = len(self._acknowledged())
         return f"{after:.1f} s, {len(self.running())} running, {told} acknowledged"
+
+    def node_of(self, trial: str) -> str:
+        """The address of the node where a trial began last."""
+        lines = [line for line in self.ledger() if line["trial"] == trial and "node" in line]
+        return str(lines[-1]["node"])
 
     def running(self, stage: str | None = None) -> list[str]:
         """The trials that run."""

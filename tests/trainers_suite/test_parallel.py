@@ -206,6 +206,12 @@ class _Notes:
     def ended(self, trial_id: str, outcome: Outcome, /) -> None:
         self.outcomes.append(outcome)
 
+    def again(self, trial_id: str, /) -> None:
+        """Nothing is counted here."""
+
+    def remark(self, text: str, /) -> None:
+        """Nobody reads it."""
+
 
 def dying_once(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
     """The real trainer; rank 1 of the first life dies in its second epoch."""

@@ -110,6 +110,7 @@ class Agenda(Protocol):
     will again. evaluated commits an evaluation and says whether the trial goes on: an executor
     calls it before the trainer resumes, so that a trainer's yield returns after the commit. When
     it says no, the agenda has written the outcome itself. ended is called for every other end.
+    again says that a worker gets a running trial once more; remark is something to tell the user.
     """
 
     def next_job(self) -> Job | None: ...
@@ -119,6 +120,10 @@ class Agenda(Protocol):
     def evaluated(self, trial_id: str, evaluation: Evaluation, /) -> bool: ...
 
     def ended(self, trial_id: str, outcome: Outcome, /) -> None: ...
+
+    def again(self, trial_id: str, /) -> None: ...
+
+    def remark(self, text: str, /) -> None: ...
 
 
 class Executor(Protocol):

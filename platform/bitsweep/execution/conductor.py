@@ -26,6 +26,7 @@ from bitsweep.execution.studies import (
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
 from bitsweep.space import Parameters
+from bitsweep.store.writer import Overtaken
 from bitsweep.sweep import Stage
 from bitsweep.trial import Failed, Finished, Interrupted, Outcome, Pruned
 
@@ -154,6 +155,15 @@ class Conductor:
             self._break(entry)
         elif outcome != Interrupted():
             self._stop(f"stopped: {outcome.reason}; put that right, then start the sweep again")
+
+    def again(self, trial_id: str, /) -> None:
+        """Count another attempt of a trial whose worker died, or whose node is in doubt."""
+        self._recorder.start_attempt(trial_id)
+
+    def remark(self, text: str, /) -> None:
+        """Keep what an executor has to say for the end of the run."""
+        self._notes.append(text)
+        self._say(text)
 
     def interrupt(self) -> int:
         """Mark what runs as interrupted; return how many trials that were."""
@@ -294,6 +304,8 @@ class Conductor:
         """Ask a search for a configuration or confirm a finished study; False if neither can."""
         waiting = [study for study in self._studies if study.asks_left > 0 and not study.stopped]
         for study in sorted(waiting, key=lambda one: -one.asks_left):
+            if self._learn(study):
+                return True
             parameters = study.next_proposal()
             if parameters is None:
                 continue
@@ -301,16 +313,47 @@ class Conductor:
             return True
         return self._confirm_next()
 
+    def _learn(self, study: Study) -> bool:
+        """Take over what another driver of this sweep proposed: the search is one for all."""
+        assert study.search is not None  # only searches have asks left
+        news = self._recorder.proposals(study.arm_id, study.label, after=len(study.asked))
+        for proposal in news:
+            configuration = study.known(proposal.parameters) or self._add(
+                study, proposal.id, proposal.parameters, stage="search"
+            )
+            study.search.recall(configuration.parameters, is_open=not configuration.is_over)
+            configuration.open_asks += 1
+            study.propose(configuration)
+            self._settle_configuration(study, configuration)
+        return bool(news)
+
     def _accept(self, study: Study, parameters: Parameters) -> None:
         """Enter a proposal; one that repeats a known configuration is answered from it."""
         known = study.known(parameters)
-        number = self._recorder.add_configuration(
-            study.arm_id, study.label, parameters, is_repeat=known is not None
-        )
+        try:
+            number = self._recorder.add_configuration(
+                study.arm_id,
+                study.label,
+                parameters,
+                is_repeat=known is not None,
+                after=len(study.asked),
+            )
+        except Overtaken:
+            self._accept_late(study, parameters)
+            return
         configuration = known or self._add(study, number, parameters, stage="search")
         configuration.open_asks += 1
         study.propose(configuration)
         self._settle_configuration(study, configuration)
+
+    def _accept_late(self, study: Study, parameters: Parameters) -> None:
+        """Another driver was first: the proposal may be its own, or one too many."""
+        self._learn(study)
+        if (known := study.known(parameters)) is not None:
+            known.open_asks += 1
+            self._settle_configuration(study, known)
+        elif study.asks_left > 0:
+            self._accept(study, parameters)
 
     def _can_confirm(self) -> bool:
         if self._sweep.confirm is None:

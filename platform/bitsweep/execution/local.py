@@ -33,8 +33,10 @@ class LocalExecutor:
 
     def _run(self, job: Job, agenda: Agenda) -> None:
         """A trial over several workers begins again when one of them dies."""
-        for _ in range(self._retries + 1):
+        for life in range(self._retries + 1):
             try:
+                if life > 0:
+                    agenda.again(job.trial.id)
                 self._live(job, agenda)
                 return
             except WorkerLost:

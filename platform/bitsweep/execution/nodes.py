@@ -21,8 +21,24 @@ class _Suspicion:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutAside:
+    """A node gets no further trial: `count` in a row failed there and ended well elsewhere."""
+
+    node: str
+    count: int
+    reason: str
+
+    def text(self, name: str) -> str:
+        """What the user reads; name: of the node, for people."""
+        return (
+            f"node {name} gets no further trial: {self.count} in a row failed there and ended "
+            f"well elsewhere, the last one: {self.reason}"
+        )
+
+
 class Nodes:
-    """Counts per node; names of nodes are any that the executor gives."""
+    """Counts per node; ids of nodes are any that the executor gives."""
 
     def __init__(self, *, limit: int = NODE_FAILURES) -> None:
         self._limit = limit
@@ -54,20 +70,17 @@ class Nodes:
         suspicion = self._suspicions.get(trial_id)
         return self.aside | ({suspicion.node} if suspicion else set())
 
-    def ended(self, trial_id: str, outcome: Outcome, *, node: str) -> str:
-        """Count how a trial ended for good; say so where a node is put aside for it."""
+    def ended(self, trial_id: str, outcome: Outcome, *, node: str) -> PutAside | None:
+        """Count how a trial ended for good; tell if a node is put aside for it."""
         suspicion = self._suspicions.pop(trial_id, None)
         if isinstance(outcome, Failed | Interrupted):
-            return ""  # it failed on two nodes: nothing is learned of either
+            return None  # it failed on two nodes: nothing is learned of either
         self._in_a_row[node] = 0
         if suspicion is None or suspicion.node == node:
-            return ""
+            return None
         self._in_a_row[suspicion.node] += 1
         count = self._in_a_row[suspicion.node]
         if count < self._limit or suspicion.node in self._aside:
-            return ""
+            return None
         self._aside.add(suspicion.node)
-        return (
-            f"node {suspicion.node} gets no further trial: {count} in a row failed there and "
-            f"ended well elsewhere, the last one: {suspicion.reason}"
-        )
+        return PutAside(node=suspicion.node, count=count, reason=suspicion.reason)

@@ -35,7 +35,7 @@ def check_fits(bundles: Sequence[Bundle], nodes: Sequence[Bundle], *, strategy: 
     """
     wanted = [_sum(bundles)] if strategy == "STRICT_PACK" else bundles
     for bundle in wanted:
-        if not any(_holds(node, bundle) for node in nodes):
+        if not any(holds(node, bundle) for node in nodes):
             raise InputError(_misfit(bundle, nodes, is_whole=len(bundles) > len(wanted)))
     if not _all_placed(wanted, nodes, is_apart=strategy == "STRICT_SPREAD"):
         how = " each on a node of its own," if strategy == "STRICT_SPREAD" else ""
@@ -51,7 +51,7 @@ def _all_placed(bundles: Sequence[Bundle], nodes: Sequence[Bundle], *, is_apart:
     left = [dict(node) for node in nodes]
     for bundle in bundles:
         for index, node in enumerate(left):
-            if _holds(node, bundle):
+            if holds(node, bundle):
                 left[index] = {name: node.get(name, 0) - bundle.get(name, 0) for name in node}
                 if is_apart:
                     left[index] = {}
@@ -61,7 +61,8 @@ def _all_placed(bundles: Sequence[Bundle], nodes: Sequence[Bundle], *, is_apart:
     return True
 
 
-def _holds(node: Bundle, bundle: Bundle) -> bool:
+def holds(node: Bundle, bundle: Bundle) -> bool:
+    """Whether an empty node has all that a bundle takes."""
     return all(node.get(name, 0.0) >= amount for name, amount in bundle.items() if amount)
 
 

@@ -11,6 +11,7 @@ import signal
 import socket
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -35,15 +37,18 @@ from ray.tune.search import Searcher
 
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
-from bitsweep.execution.placement import bundles_of, check_fits
+from bitsweep.execution.nodes import Nodes
+from bitsweep.execution.placement import bundles_of, check_fits, holds
 from bitsweep.execution.ray_team import RayTeam
 from bitsweep.execution.shipping import stage
 from bitsweep.execution.worker import JobRun, step_document
 from bitsweep.measurement import parse_evaluation
 from bitsweep.sweep import Resources
-from bitsweep.trial import Failed
+from bitsweep.trial import Failed, Interrupted, Outcome
 
 PROBE_SECONDS = 10.0
+# A worker that fails to start so often is no accident.
+MOST_STARTS = 5
 # Ray sets it for the driver of a submitted job.
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
@@ -84,6 +89,8 @@ class RayTuneExecutor:
         else:
             check_fits(bundles, nodes_alive(), strategy=strategy)
         errors: list[BaseException] = []
+        source = _JobSource(agenda, errors, bundle=bundles[0])
+        second = _SecondChances(agenda, source, bundles=bundles, strategy=strategy)
         with wanted, tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
             _quiet_tune()
             tuner = tune.Tuner(
@@ -91,8 +98,8 @@ class RayTuneExecutor:
                     _JobTrainable, tune.PlacementGroupFactory(bundles, strategy=strategy)
                 ),
                 tune_config=tune.TuneConfig(
-                    search_alg=_JobSource(agenda, errors, bundle=bundles[0]),
-                    scheduler=_Recording(agenda, errors),
+                    search_alg=source,
+                    scheduler=_Recording(agenda, errors, second),
                     num_samples=-1,
                     max_concurrent_trials=self._resources.max_concurrent,
                     reuse_actors=True,
@@ -104,7 +111,7 @@ class RayTuneExecutor:
                     verbose=0,
                     failure_config=tune.FailureConfig(max_failures=self._retries),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                    callbacks=[_Deaths(agenda, errors)],
+                    callbacks=[_Deaths(agenda, errors, source, retries=self._retries)],
                 ),
             )
             try:
@@ -178,8 +185,9 @@ def disconnect() -> None:
 
 
 def _quiet_tune() -> None:
+    """We tell how each trial ended, a death of its worker too; Tune would print tracebacks."""
     for name in ("ray", "ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class _JobTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
@@ -195,7 +203,8 @@ class _JobTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types h
 
     def step(self) -> dict[str, Any]:
         document = step_document(self._run.step())
-        return {"step": json.dumps(document), "done": "outcome" in document}
+        node = ray.get_runtime_context().get_node_id()
+        return {"step": json.dumps(document), "done": "outcome" in document, "node": node}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._run.close()
@@ -223,10 +232,13 @@ class _JobSource(_NotPickled, Searcher):  # type: ignore[misc]  # Ray has no typ
         self._bundle = bundle
         self._agenda = agenda
         self._errors = errors
+        self.again: list[dict[str, Any]] = []
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._errors:
             return str(Searcher.FINISHED)
+        if self.again:
+            return self.again.pop(0)
         try:
             job = self._agenda.next_job()
             if job is not None:
@@ -249,13 +261,79 @@ class _JobSource(_NotPickled, Searcher):  # type: ignore[misc]  # Ray has no typ
         """Nothing."""
 
 
+class _SecondChances:
+    """A trial that failed on one node is tried on another one before its failure is believed."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        source: _JobSource,
+        *,
+        bundles: list[dict[str, float]],
+        strategy: str,
+    ) -> None:
+        self._agenda = agenda
+        self._source = source
+        self._bundles = bundles
+        self._strategy = strategy
+        self._nodes = Nodes()
+
+    def place(self, trial: Any) -> None:  # Ray's trial, about to be queued
+        """Keep a trial from the nodes where it must not run."""
+        avoided = self._nodes.avoided_by(_trial_id(trial))
+        if avoided:
+            elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
+            trial.update_resources(
+                tune.PlacementGroupFactory(
+                    self._bundles,
+                    strategy=self._strategy,
+                    bundle_label_selector=[elsewhere for _ in self._bundles],
+                )
+            )
+
+    def ended(self, trial: Any, outcome: Outcome, *, node: str) -> None:
+        """Tell the agenda, unless the trial is tried again elsewhere."""
+        trial_id = _trial_id(trial)
+        if len(self._bundles) == 1:  # of several workers, nobody knows whose node it was
+            others = self._others() if isinstance(outcome, Failed | Interrupted) else []
+            if self._nodes.wants_another(trial_id, outcome, node=node, others=others):
+                self._source.again.append(dict(trial.config))
+                self._agenda.again(trial_id)
+                return
+            aside = self._nodes.ended(trial_id, outcome, node=node)
+            if aside is not None:
+                self._agenda.remark(aside.text(_address_of(aside.node)))
+        self._agenda.ended(trial_id, outcome)
+
+    def _others(self) -> list[str]:
+        """The nodes that could run a trial."""
+        return [
+            str(node["NodeID"])
+            for node in ray.nodes()
+            if node["Alive"] and holds(node["Resources"], self._bundles[0])
+        ]
+
+
+def _address_of(node_id: str) -> str:
+    for node in ray.nodes():
+        if node["NodeID"] == node_id:
+            return str(node["NodeManagerAddress"])
+    return node_id
+
+
 class _Recording(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray has no types here
     """Commits every result before the worker goes on, and stops what the agenda stops."""
 
-    def __init__(self, agenda: Agenda, errors: list[BaseException]) -> None:
+    def __init__(
+        self, agenda: Agenda, errors: list[BaseException], second: _SecondChances
+    ) -> None:
         super().__init__()
         self._agenda = agenda
         self._errors = errors
+        self._second = second
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._second.place(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         try:
@@ -271,23 +349,44 @@ class _Recording(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray has n
         try:
             document = json.loads(result["step"])
             if "outcome" in document:
-                self._agenda.ended(_trial_id(trial), parse_outcome(document["outcome"]))
+                outcome = parse_outcome(document["outcome"])
+                self._second.ended(trial, outcome, node=result["node"])
         except BaseException as error:
             self._errors.append(error)
             raise
 
 
 class _Deaths(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray has no types here
-    """A worker that died more often than the budget's retries fails its trial."""
+    """A worker that died more often than the budget's retries fails its trial.
 
-    def __init__(self, agenda: Agenda, errors: list[BaseException]) -> None:
+    Tune tries running trials again, but gives up one whose worker cannot even start, as after the
+    loss of a node whose idle workers it still counts on: that one is handed out anew.
+    """
+
+    def __init__(
+        self, agenda: Agenda, errors: list[BaseException], source: _JobSource, *, retries: int
+    ) -> None:
         self._agenda = agenda
         self._errors = errors
+        self._source = source
+        self._retries = retries
+        self._lives: Counter[str] = Counter()
+        self._starts: Counter[str] = Counter()
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._lives[_trial_id(trial)] += 1
+        self._agenda.again(_trial_id(trial))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lives = trial.num_failures
+        trial_id = _trial_id(trial)
+        if trial.num_failures <= self._retries and self._starts[trial_id] < MOST_STARTS:
+            self._starts[trial_id] += 1
+            self._source.again.append(dict(trial.config))
+            self._agenda.again(trial_id)
+            return
+        lives = self._lives[trial_id] + 1
         reason = f"its worker process died {lives} times" if lives > 1 else "its worker died"
-        self._agenda.ended(_trial_id(trial), Failed(reason=reason))
+        self._agenda.ended(trial_id, Failed(reason=reason))
 
 
 def _trial_id(trial: Any) -> str:

@@ -74,11 +74,19 @@ class Recorder:
         return self._arm_ids[name]
 
     def add_configuration(
-        self, arm_id: int, study: str, parameters: Parameters, *, is_repeat: bool = False
+        self,
+        arm_id: int,
+        study: str,
+        parameters: Parameters,
+        *,
+        is_repeat: bool = False,
+        after: int | None = None,
     ) -> int:
-        """Write a proposal; return its id."""
+        """Write a proposal; return its id; raise Overtaken where there are not `after` others."""
         return self._spool.ask(
-            lambda: self._writer.add_configuration(arm_id, study, parameters, is_repeat=is_repeat)
+            lambda: self._writer.add_configuration(
+                arm_id, study, parameters, is_repeat=is_repeat, after=after
+            )
         )
 
     def add_trial(
@@ -108,9 +116,9 @@ class Recorder:
             lambda: self._writer.forget(trial_id, sweep_id=self.sweep_id, arm_id=arm_id)
         )
 
-    def proposals(self, arm_id: int, study: str) -> list[Proposal]:
-        """The configurations that stand in the store."""
-        return self._spool.ask(lambda: self._reader.proposals(arm_id, study))
+    def proposals(self, arm_id: int, study: str, *, after: int = 0) -> list[Proposal]:
+        """The configurations that stand in the store, from this number on."""
+        return self._spool.ask(lambda: self._reader.proposals(arm_id, study, after=after))
 
     def finished_in(self, sweep: str) -> dict[int, list[Trial]]:
         """The finished search trials of another sweep; UnknownName if there is none."""

@@ -69,6 +69,14 @@ class Stoppable:
         self._agenda.ended(trial_id, outcome)
         self._tell_if_done()
 
+    def again(self, trial_id: str, /) -> None:
+        """As the agenda."""
+        self._agenda.again(trial_id)
+
+    def remark(self, text: str, /) -> None:
+        """As the agenda."""
+        self._agenda.remark(text)
+
     def _tell_if_done(self) -> None:
         if self.is_done():
             self._done_hook()

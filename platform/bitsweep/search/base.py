@@ -39,9 +39,9 @@ class Search(Protocol):
     """A sampler over one arm's space, rebuilt from the store at every start.
 
     ask returns parameters, or None when the space is exhausted; a proposal may repeat an earlier
-    one. recall says that an earlier life was given this proposal: call it in the order of the
-    proposals and before the first ask; is_open says that its result is not known yet. tell gives
-    the result of a proposal that was asked or recalled, in any order; results that come as they
+    one. recall says that an earlier life, or another driver, was given this proposal: call it in
+    the order of the proposals; is_open says that its result is not known yet. tell gives the
+    result of a proposal that was asked or recalled, in any order; results that come as they
     are recalled rebuild the search exactly: its next proposal depends on the seed, the number of
     proposals and what is known of them.
     """

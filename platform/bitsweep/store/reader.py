@@ -226,12 +226,13 @@ class Reader:
         )
         return [ComparisonRow(**row) for row in self.rows(query)]
 
-    def proposals(self, arm_id: int, study: str) -> list[Proposal]:
-        """The configurations of a study in the order of their proposal."""
+    def proposals(self, arm_id: int, study: str, *, after: int = 0) -> list[Proposal]:
+        """The configurations of a study from this number on, in the order of their proposal."""
         table = schema.configurations
         query = (
             select(table.c.id, table.c.number, table.c.parameters)
             .where((table.c.arm_id == arm_id) & (table.c.study == study))
+            .where(table.c.number >= after)
             .order_by(table.c.number)
         )
         return [Proposal(**row) for row in self.rows(query)]

@@ -39,6 +39,10 @@ from bitsweep.trial import Finished, Outcome, Pruned, Trial, digest, status_of, 
 CLAIM_SECONDS = 60.0
 
 
+class Overtaken(Exception):
+    """Another driver proposed a configuration in the meantime."""
+
+
 def utc_now() -> str:
     """The time as the store writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -69,16 +73,27 @@ class Writer:
             return register(connection, sweep, arms, now=self._now())
 
     def add_configuration(
-        self, arm_id: int, study: str, parameters: Parameters, *, is_repeat: bool = False
+        self,
+        arm_id: int,
+        study: str,
+        parameters: Parameters,
+        *,
+        is_repeat: bool = False,
+        after: int | None = None,
     ) -> int:
         """Write a proposal under the next number of its study; return its id.
 
-        A sampler's repetition is a row of its own, so that a rebuilt search knows of it.
+        A sampler's repetition is a row of its own, so that a rebuilt search knows of it. after:
+        how many proposals the caller knows of; raise Overtaken where there are others.
         """
         table = schema.configurations
         found = (table.c.arm_id == arm_id) & (table.c.study == study)
         with self._engine.begin() as connection:
+            arm = select(schema.arms.c.id).where(schema.arms.c.id == arm_id)
+            connection.execute(arm.with_for_update())  # two drivers count one after the other
             number = connection.execute(select(func.count()).where(found)).scalar_one()
+            if after is not None and number != after:
+                raise Overtaken
             content = dict(parameters)
             name = digest(["repeat", number, content] if is_repeat else content)
             row = {

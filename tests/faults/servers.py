@@ -1,0 +1,124 @@
+"""Faults of servers: PostgreSQL restarted, an MLflow server stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import psycopg
+from mlflow import MlflowClient
+from tests.bitsweep_suite.clusters import free_ports
+from tests.faults.scene import Fault, Result, Scene, Unavailable
+from tests.postgres import NoPostgres, running_server
+
+START_SECONDS = 90.0
+
+
+def postgres(scene: Scene) -> Result:
+    """PostgreSQL is restarted: the driver goes on, or ends and is started again."""
+    try:
+        url = scene.closing.enter_context(running_server())
+    except NoPostgres as reason:
+        raise Unavailable(str(reason)) from reason
+    site = scene.site()
+    site.store = url
+    driver = site.start()
+    moment = site.wait_for_moment()
+    _restart(url)
+    code, _ = site.finish(driver)
+    how = "went on by itself" if code == 0 else f"the driver ended with {code}"
+    return Result(moment=moment, verdict=site.complete(), note=how)
+
+
+def _restart(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        found = connection.execute("SHOW data_directory").fetchone()
+        assert found is not None  # SHOW has an answer
+    data = Path(str(found[0]))
+    tools = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+    if not tools or not data.is_dir():
+        raise Unavailable("the PostgreSQL server that was given cannot be restarted from here")
+    restart = [str(tools[-1]), "-D", str(data), "-w", "-m", "immediate", "restart"]
+    prefix = ["runuser", "-u", data.owner(), "--"] if os.getuid() == 0 else []
+    quiet = subprocess.DEVNULL
+    subprocess.run([*prefix, *restart], check=True, cwd=data, stdout=quiet, stderr=quiet)
+
+
+def mlflow(scene: Scene) -> Result:
+    """The tracking server is killed: the sweep is unharmed, and the mirror catches up later."""
+    port = free_ports(1)[0]
+    uri = f"http://127.0.0.1:{port}"
+    site = scene.site()
+    site.mlflow = uri
+    with _tracking_server(scene.folder / "mlflow.db", port):
+        driver = site.start()
+        moment = site.wait_for_moment()
+    code, said = site.finish(driver)
+    assert code == 0 and "MLflow lags behind" in said, (code, said[-2000:])
+    with _tracking_server(scene.folder / "mlflow.db", port):
+        caught_up = site.bitsweep("mirror", "toy", "--store", site.store, "--mlflow", uri)
+        assert caught_up.returncode == 0, caught_up.stderr
+        verdict = site.complete()
+        runs = _runs(uri)
+    assert sorted(runs.values()) == ["FINISHED"] * verdict.trials, runs
+    return Result(moment=moment, verdict=verdict, note=f"{len(runs)} runs in MLflow")
+
+
+@contextmanager
+def _tracking_server(database: Path, port: int) -> Iterator[None]:
+    """MLflow's server over HTTP, killed at the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--workers", "1"]
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(
+        command, stdout=quiet, stderr=quiet, start_new_session=True, cwd=database.parent
+    )
+    try:
+        _wait_until_up(f"http://127.0.0.1:{port}/health", server)
+        yield
+    finally:
+        _kill_group(server)
+
+
+def _wait_until_up(url: str, server: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and server.poll() is None:
+        try:
+            with urlopen(url, timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError(f"MLflow's server did not come up: {server.poll()}")
+
+
+def _kill_group(server: "subprocess.Popen[bytes]") -> None:
+    """The server with its workers; they are in a session that was made for them."""
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+def _runs(uri: str) -> dict[str, str]:
+    """The status of each run of a trial, by the trial; a second run of one is an error."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("toy")
+    assert experiment is not None  # the mirror made it
+    found: dict[str, str] = {}
+    for run in client.search_runs([experiment.experiment_id], max_results=1000):
+        trial = run.data.tags.get("bitsweep.trial")
+        assert trial not in found, f"two runs of trial {trial}"
+        if trial is not None:
+            found[trial] = run.info.status
+    return found
+
+
+FAULTS = (
+    Fault(name="postgres", means="PostgreSQL restarted in mid-sweep", strikes=postgres),
+    Fault(name="mlflow", means="MLflow server killed in mid-sweep", strikes=mlflow),
+)
