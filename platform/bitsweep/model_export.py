@@ -42,11 +42,21 @@ class ModelExport:
 
 
 def export_model(
-    reader: Reader, store: str, prefix: str, output: Path, *, form: ExportForm, bits: Bits | None
+    reader: Reader,
+    store: str,
+    prefix: str,
+    output: Path,
+    *,
+    form: ExportForm,
+    bits: Bits | None,
+    work: str | None = None,
 ) -> ModelExport:
-    """Export the trial whose id begins so; InputError where its checkpoint is gone."""
+    """Export the trial whose id begins so; InputError where its checkpoint is gone.
+
+    work: the folder or URL where the run kept its files; None: beside the store.
+    """
     trial = reader.trial(prefix)
-    checkpoint = _checkpoint(reader, folders_of(store), trial)
+    checkpoint = _checkpoint(reader, folders_of(store, work), trial)
     try:
         exported = load_exporter(trial.trainer)(trial, checkpoint, output, form=form, bits=bits)
     except OSError as error:
@@ -70,11 +80,12 @@ def _checkpoint(reader: Reader, folders: Folders, trial: Trial) -> Path:
     if ended is None or not isinstance(ended.outcome, Finished):
         raise InputError(f"trial {trial.short_id} has not finished: it has no final network")
     for kept in (ended.outcome.checkpoint, trial.id):
-        if kept is not None and folders.checkpoint(kept).is_file():
-            return folders.checkpoint(kept)
+        path = None if kept is None else folders.find_checkpoint(kept)
+        if path is not None:
+            return path
     again = reader.sweep(reader.sweep_of(trial.id)).command
     raise InputError(
-        f"no checkpoint of trial {trial.short_id} lies in {folders.artifacts}: "
+        f"no checkpoint of trial {trial.short_id} lies in {folders.checkpoints_place}: "
         f"`{again} --trial {trial.short_id}` trains it again and keeps it"
     )
 

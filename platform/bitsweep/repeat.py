@@ -15,25 +15,31 @@ from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.trial import Finished, Outcome, Trial
 
-Counts = dict[tuple[int, str, str], tuple[int | None, int]]
+# By epoch, split and allocation: (right answers, samples, sums of metrics) of each measurement.
+Facts = tuple[int | None, int, tuple[tuple[str, float], ...]]
+Counts = dict[tuple[int, str, str], list[Facts]]
 
 
-def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
-    """Run the trial whose id begins so in a scratch folder; compare its counts with the store's.
+def repeat_trial(store: str, prefix: str, work: str | None = None) -> dict[str, Any]:
+    """Run the trial whose id begins so in a scratch folder; compare its numbers with the store's.
 
-    Writes nothing to the store. Where all numbers repeat, the network is kept under the trial's
-    id, so that it can be exported. Raises InputError when its start's checkpoint is gone.
+    Counts and sums are compared bit for bit. Writes nothing to the store. Where all numbers
+    repeat, the network is kept under the trial's id, so that it can be exported. work: where the
+    run kept its files; None: beside the store. Raises InputError when its start's checkpoint is
+    gone.
     """
     reader = Reader(open_to_read(store))
     trial = reader.trial(prefix)
-    artifacts = folders_of(store).artifacts
+    kept = folders_of(store, work)
+    start = _start_checkpoint(reader, trial, kept)
+    artifacts = kept.artifacts
     with tempfile.TemporaryDirectory(prefix="bitsweep-repeat-") as scratch:
         job = Job(
             trial=trial,
             folders=Folders(
                 workspaces=Path(scratch), artifacts=artifacts, logs=Path(scratch) / "logs"
             ),
-            start_checkpoint=_start_checkpoint(reader, trial),
+            start_checkpoint=start,
         )
         team = ProcessTeam() if trial.world_size > 1 else None
         run = JobRun(job, followers=team)
@@ -46,9 +52,10 @@ def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
         if is_identical:
             _keep(job)
     lines = [
-        f"epoch {epoch} {split} {allocation}: {correct} of {total} correct, "
-        f"the store has {standing.get((epoch, split, allocation), ('nothing',))[0]}"
-        for (epoch, split, allocation), (correct, total) in counted.items()
+        f"epoch {epoch} {split} {allocation}: {_told(facts)}, the store has "
+        + ("the same" if standing.get((epoch, split, allocation)) == facts else "other numbers: ")
+        + _difference(facts, standing.get((epoch, split, allocation), []))
+        for (epoch, split, allocation), facts in counted.items()
     ]
     return {
         "trial": trial.id,
@@ -58,10 +65,33 @@ def repeat_trial(store: str, prefix: str) -> dict[str, Any]:
 
 
 def _standing(reader: Reader, trial: Trial) -> Counts:
-    return {
-        (one.epoch, one.split, one.allocation): (one.correct, one.total)
-        for one in reader.scores(trial.id)
-    }
+    counts: Counts = {}
+    for one in reader.scores(trial.id):
+        sums = dict(one.metric_sums) | ({} if one.loss_sum is None else {"loss": one.loss_sum})
+        facts = (one.correct, one.total, tuple(sorted(sums.items())))
+        counts.setdefault((one.epoch, one.split, one.allocation), []).append(facts)
+    return _sorted(counts)
+
+
+def _sorted(counts: Counts) -> Counts:
+    """Several measurements may share a key (allocators, protocols): their order is no fact."""
+    return {key: sorted(facts, key=repr) for key, facts in counts.items()}
+
+
+def _told(facts: list[Facts]) -> str:
+    return "; ".join(
+        f"{correct} of {total} correct" if correct is not None else f"{total} samples"
+        for correct, total, _ in facts
+    )
+
+
+def _difference(facts: list[Facts], standing: list[Facts]) -> str:
+    """What the store has instead; empty where it is the same."""
+    if facts == standing:
+        return ""
+    if _told(facts) == _told(standing):
+        return f"sums {[dict(sums) for *_, sums in standing]}"
+    return _told(standing) or "nothing"
 
 
 def _keep(job: Job) -> None:
@@ -73,20 +103,19 @@ def _keep(job: Job) -> None:
         shutil.copyfile(final, target)
 
 
-def _counts(
-    run: JobRun,
-) -> tuple[Counts, Outcome]:
+def _counts(run: JobRun) -> tuple[Counts, Outcome]:
     counted: Counts = {}
     while True:
         step = run.step()
         if not isinstance(step, Evaluation):
-            return counted, step
+            return _sorted(counted), step
         for one in step.measurements:
+            sums = tuple(sorted((name, float(value)) for name, value in one.sums.items()))
             key = (step.epoch, str(one.split), one.allocation.label)
-            counted[key] = (one.correct, one.total)
+            counted.setdefault(key, []).append((one.correct, one.total, sums))
 
 
-def _start_checkpoint(reader: Reader, trial: Trial) -> str | None:
+def _start_checkpoint(reader: Reader, trial: Trial, kept_in: Folders) -> str | None:
     if trial.start is None:
         return None
     ended = reader.ended([trial.start]).get(trial.start)
@@ -94,4 +123,10 @@ def _start_checkpoint(reader: Reader, trial: Trial) -> str | None:
     if kept is None:
         message = "the trial it starts from has no checkpoint: run the sweep first"
         raise InputError(f"trial {trial.short_id}: {message}")
+    if not kept_in.bring_checkpoint(kept):
+        place = kept_in.remote or kept_in.artifacts
+        raise InputError(
+            f"trial {trial.short_id}: the checkpoint that it starts from is not in {place}: "
+            "--workspaces names the folder that the run was given"
+        )
     return kept

@@ -19,12 +19,12 @@ from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.remote import Remote, cache_folder, is_url
 from bitsweep.execution.spool import PATIENCE_SECONDS, told
 from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
-from bitsweep.plan import Plan
+from bitsweep.plan import Plan, file_sha256
 from bitsweep.store.database import open_to_write, store_name
 from bitsweep.store.logs import work_root
 from bitsweep.store.reader import Reader
 from bitsweep.store.writer import Writer
-from bitsweep.sweep import Arm
+from bitsweep.sweep import Arm, Task
 from bitsweep.tracking.mirror_process import MirrorProcess
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, digest
 
@@ -194,10 +194,24 @@ def catch_up_journals(
 
 
 def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:
-    """Each arm with the digest of all that shapes its search: task, arm, search, objectives."""
+    """Each arm with the digest of all that shapes its search: task, arm, search, objectives.
+
+    Files of the task stand in it with their content, so that a search may move to other folders.
+    """
     sweep = plan.sweep
-    shared = [repr(sweep.task), repr(sweep.search), repr(sweep.objectives)]
+    shared = [repr(_placeless(plan)), repr(sweep.search), repr(sweep.objectives)]
     return [(arm, digest([*shared, repr(arm)])) for arm in sweep.arms]
+
+
+def _placeless(plan: Plan) -> Task:
+    """The task with digests in place of paths."""
+    task = plan.sweep.task
+    data = plan.declarations.data_set(task.data)
+    if data.path is not None:
+        task = replace(task, data=f"{data.name} {data.sha256}")
+    if task.weights is not None:
+        task = replace(task, weights=file_sha256(task.weights))
+    return task
 
 
 def folders_of(store: str, work: str | None = None) -> Folders:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bitsweep.cli.places import JsonOption, StoreOption, store_address
+from bitsweep.cli.places import JsonOption, StoreOption, WorkOption, store_address, work_place
 from bitsweep.cli.results import open_reader
 from bitsweep.errors import InputError
 from bitsweep.trainer import ExportForm
@@ -33,6 +33,7 @@ def export_model(
         str | None, typer.Option("--bits", help="For onnx: the width, such as 4 or w4a4.")
     ] = None,
     store: StoreOption = None,
+    workspaces: WorkOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a trial's network as packed integers or ONNX, read it back and compare.
@@ -42,7 +43,13 @@ def export_model(
     from bitsweep.model_export import export_model as run
 
     made = run(
-        open_reader(store), store_address(store), trial, output, form=form, bits=_bits(bits)
+        open_reader(store),
+        store_address(store),
+        trial,
+        output,
+        form=form,
+        bits=_bits(bits),
+        work=work_place(workspaces),
     )
     typer.echo(json.dumps(_document(made, output)) if as_json else _text(made, output))
     if made.faults:

@@ -3,13 +3,15 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bitsweep.cli.places import JsonOption, StoreOption, store_address
+from bitsweep.cli.places import JsonOption, StoreOption, WorkOption, store_address
 from bitsweep.errors import InputError
 
 if TYPE_CHECKING:
@@ -62,24 +64,63 @@ def list_sweeps(store: StoreOption = None, as_json: JsonOption = False) -> None:
 def show(
     name: Annotated[str, typer.Argument(metavar="SWEEP_OR_TRIAL")],
     store: StoreOption = None,
+    workspaces: WorkOption = None,
     command: Annotated[
         bool, typer.Option("--command", help="Print the command that runs it again.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a sweep with its trials, or one trial in full."""
+    """Show a sweep with its trials, or one trial in full.
+
+    --command with --store or --workspaces prints a command for these places.
+    """
+    from bitsweep.store.database import shown
+
     reader = open_reader(store)
+    places = {"--store": None if store is None else shown(store), "--workspaces": workspaces}
     if name in {sweep.name for sweep in reader.sweeps()}:
-        _show_sweep(reader, name, command=command, as_json=as_json)
+        _show_sweep(reader, name, places, command=command, as_json=as_json)
     else:
-        _show_trial(reader, name, command=command, as_json=as_json)
+        _show_trial(reader, name, places, command=command, as_json=as_json)
 
 
-def _show_sweep(reader: "Reader", name: str, *, command: bool, as_json: bool) -> None:
+def _run_here(command: str) -> str:
+    """The `bitsweep run` of a command that submits: one trial is run again where one is."""
+    words = shlex.split(command)
+    if words[1:2] != ["submit"]:
+        return command
+    kept = ["bitsweep", "run", *words[2:3]]
+    for option, value in pairwise(words):
+        if option in {"--set", "--store"}:
+            kept += [option, value]
+    return shlex.join(kept)
+
+
+def _placed(command: str, places: Mapping[str, str | None]) -> str:
+    """A command with these options instead of its own."""
+    words = shlex.split(command)
+    for option, value in places.items():
+        if value is None:
+            continue
+        if option in words:
+            words[words.index(option) + 1] = value
+        else:
+            words += [option, value]
+    return shlex.join(words)
+
+
+def _show_sweep(
+    reader: "Reader",
+    name: str,
+    places: Mapping[str, str | None],
+    *,
+    command: bool,
+    as_json: bool,
+) -> None:
     sweep = reader.sweep(name)
     trials = reader.trial_rows(sweep.id)
     if command:
-        typer.echo(sweep.command)
+        typer.echo(_placed(sweep.command, places))
         return
     if as_json:
         names = type(trials[0]).__dataclass_fields__ if trials else ()
@@ -95,7 +136,14 @@ def _show_sweep(reader: "Reader", name: str, *, command: bool, as_json: bool) ->
         )
 
 
-def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) -> None:
+def _show_trial(
+    reader: "Reader",
+    prefix: str,
+    places: Mapping[str, str | None],
+    *,
+    command: bool,
+    as_json: bool,
+) -> None:
     from bitsweep.analysis.policies import policy_reports
     from bitsweep.store.dynamic import dynamic_rows
     from bitsweep.trial import status_of, trial_document
@@ -103,7 +151,7 @@ def _show_trial(reader: "Reader", prefix: str, *, command: bool, as_json: bool) 
     trial = reader.trial(prefix)
     if command:
         again = reader.sweep(reader.sweep_of(trial.id)).command
-        typer.echo(f"{again} --trial {trial.short_id}")
+        typer.echo(f"{_placed(_run_here(again), places)} --trial {trial.short_id}")
         return
     ended = reader.ended([trial.id]).get(trial.id)
     outcome = None if ended is None else ended.outcome

@@ -85,7 +85,7 @@ def run(
     declarations = load_declarations()
     sweep = replace(
         read_sweep(path, declarations, overrides=overrides or []),
-        command=_command(path, overrides or [], store),
+        command=_command(path, overrides or [], store, workspaces),
     )
     plan = Plan(sweep=sweep, declarations=declarations)
     place = store_address(store)
@@ -93,7 +93,7 @@ def run(
         _dry_run(plan, place, as_json=as_json)
         return
     if trial is not None:
-        _run_again(place, trial, as_json=as_json)
+        _run_again(place, trial, work_place(workspaces), as_json=as_json)
         return
     from bitsweep.run import RunOptions, run_sweep
 
@@ -193,7 +193,7 @@ def dashboard(
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
 
 
-def _command(path: Path, overrides: list[str], store: str | None) -> str:
+def _command(path: Path, overrides: list[str], store: str | None, workspaces: str | None) -> str:
     """What runs this sweep again from the same folder; of a job, what submits it again."""
     from bitsweep.store.database import shown
 
@@ -204,6 +204,8 @@ def _command(path: Path, overrides: list[str], store: str | None) -> str:
         words += ["--set", override]
     if store is not None:
         words += ["--store", shown(store)]
+    if workspaces is not None:
+        words += ["--workspaces", workspaces]
     return shlex.join(words)
 
 
@@ -230,10 +232,10 @@ def _dry_run(plan: "Plan", place: str, *, as_json: bool) -> None:
     )
 
 
-def _run_again(place: str, prefix: str, *, as_json: bool) -> None:
+def _run_again(place: str, prefix: str, work: str | None, *, as_json: bool) -> None:
     from bitsweep.repeat import repeat_trial
 
-    repeated = repeat_trial(place, prefix)
+    repeated = repeat_trial(place, prefix, work)
     if as_json:
         typer.echo(json.dumps(repeated))
     else:

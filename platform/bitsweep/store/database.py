@@ -89,7 +89,7 @@ def open_to_write(address: str, *, busy_milliseconds: int = _BUSY_MILLISECONDS) 
                 f"store {shown(address)!r}: {error.strerror}: {error.filename}"
             ) from error
     engine = create_engine(url, connect_args=_network(url))
-    tell_outages(engine, shown(address))
+    tell_outages(engine, shown(address), writes=True)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_writer_pragmas(busy_milliseconds))
         event.listen(engine, "begin", _begin_to_write)
@@ -132,7 +132,7 @@ def open_to_look(address: str) -> Engine:
         # A prepared statement is a single one: no "COMMIT; DELETE ..." leaves the transaction.
         arguments = _network(url) | {"options": options, "prepare_threshold": 0}
         engine = create_engine(url, connect_args=arguments)
-    tell_outages(engine, shown(address))
+    tell_outages(engine, shown(address), writes=False)
     try:
         with engine.connect() as connection:
             if not inspect(connection).has_table("measurements"):

@@ -18,35 +18,43 @@ _SQLITE_OUTAGES = frozenset(
         sqlite3.SQLITE_IOERR,
         sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-# Of PostgreSQL: connection, resources, operator's intervention, system, read-only (a standby),
-# and the two that say "try again": a deadlock and a serialization failure.
-_POSTGRES_OUTAGES = ("08", "53", "57P", "58", "25006", "40P01", "40001")
+# Of PostgreSQL: connection, resources, operator's intervention, system, and the two that say "try
+# again": a deadlock and a serialization failure.
+_POSTGRES_OUTAGES = ("08", "53", "57P", "58", "40P01", "40001")
+_POSTGRES_READ_ONLY = "25006"  # the server has become a standby
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether a driver's error says that the database is out of reach or cannot write now."""
+def is_outage(error: BaseException, *, writes: bool) -> bool:
+    """Whether a driver's error says that the database is out of reach or cannot write now.
+
+    writes: the connection may write; to any other "read-only" is the answer, not an outage.
+    """
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", None)  # a result's primary code: the low byte
-        return code is not None and code & 0xFF in _SQLITE_OUTAGES
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:
+            return False
+        primary = code & 0xFF
+        return primary in _SQLITE_OUTAGES or (writes and primary == sqlite3.SQLITE_READONLY)
     import psycopg
 
     if not isinstance(error, psycopg.Error):
         return False
     if error.sqlstate is None:  # no answer of the server's: the connection is gone, or never was
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if error.sqlstate == _POSTGRES_READ_ONLY:
+        return writes
     return error.sqlstate.startswith(_POSTGRES_OUTAGES)
 
 
-def tell_outages(engine: Engine, name: str) -> None:
+def tell_outages(engine: Engine, name: str, *, writes: bool) -> None:
     """Make every outage of this engine a StoreAway of one line that names the store."""
 
     def translate(context: ExceptionContext) -> StoreAway | None:
         cause = context.original_exception
-        if not is_outage(cause):
+        if not is_outage(cause, writes=writes):
             return None
         said = str(cause).strip().splitlines()[0]
         return StoreAway(f"store {name!r} cannot be used now: {said}")

@@ -1,0 +1,140 @@
+"""`show TRIAL --command` prints what runs exactly this trial again, wherever its files lie."""
+
+import json
+import shlex
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.bitsweep_suite import plugin
+from tests.bitsweep_suite.toys import SEARCHED, toy_sweep, toy_task
+
+from bitsweep.plan import Plan
+from bitsweep.run import arm_digests
+from bitsweep.testing import toy_declarations
+
+ELSEWHERE = ("--store", "kept/results.db", "--workspaces", "kept/work")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose sweep ran with its store and its workspaces apart from each other."""
+    folder = tmp_path_factory.mktemp("made")
+    plugin.install(folder)
+    assert plugin.run_sweep(folder, *ELSEWHERE)["trials_failed"] == 0
+    return folder
+
+
+def a_trial(folder: Path, stage: str) -> str:
+    """The last trial of a stage, which starts from another trial's checkpoint."""
+    shown = plugin.bitsweep(folder, "show", "toy", "--json", "--store", ELSEWHERE[1])
+    rows = json.loads(shown.stdout)["trials"]
+    return str([row["trial_id"] for row in rows if row["stage"] == stage][-1])
+
+
+def printed(folder: Path, trial: str, *options: str) -> str:
+    """The command that `show` prints."""
+    places = ("--store", ELSEWHERE[1], *options)
+    done = plugin.bitsweep(folder, "show", trial[:12], "--command", *places)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def ran(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
+    """Run a printed command as a shell would."""
+    program, *words = shlex.split(command)
+    assert program == "bitsweep"
+    return subprocess.run(
+        [sys.executable, "-c", "from bitsweep.cli import main; main()", *words],
+        cwd=folder,
+        env=plugin.environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(("stage", "count"), [("search", 3), ("confirm", 4)])
+def test_the_printed_command_gives_the_same_numbers(stage: str, count: int, made: Path) -> None:
+    trial = a_trial(made, stage)
+    command = printed(made, trial)
+    done = ran(made, command)
+
+    assert "--workspaces kept/work" in command and f"--trial {trial[:12]}" in command
+    assert (done.returncode, "identical" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert done.stdout.count("the store has the same") == count  # 3 epochs, confirmed on test
+
+
+def test_the_smallest_difference_of_a_sum_is_seen(made: Path) -> None:
+    trial = a_trial(made, "confirm")
+    change = "UPDATE measurements SET loss_sum = loss_sum {} 1e-9 WHERE trial_id = ? AND epoch = 2"
+    with closing(sqlite3.connect(made / ELSEWHERE[1])) as connection:
+        connection.execute(change.format("+"), (trial,))
+        connection.commit()
+        done = ran(made, printed(made, trial))
+        connection.execute(change.format("-"), (trial,))
+        connection.commit()
+
+    assert done.returncode == 1
+    assert "other numbers: sums" in done.stdout and "DIFFERENT" in done.stdout
+
+
+def test_a_moved_folder_is_named_to_show(made: Path) -> None:
+    trial = a_trial(made, "confirm")
+    (made / "kept" / "work").rename(made / "kept" / "moved")
+    try:
+        lost = ran(made, printed(made, trial))
+        found = ran(made, printed(made, trial, "--workspaces", "kept/moved"))
+    finally:
+        (made / "kept" / "moved").rename(made / "kept" / "work")
+
+    assert lost.returncode == 2 and "--workspaces names the folder" in lost.stderr
+    assert found.returncode == 0, found.stderr
+
+
+def test_a_trial_of_a_submitted_sweep_is_run_again_here(made: Path) -> None:
+    submitted = "bitsweep submit toy.toml --address http://head:8265 --store x --set task.epochs=3"
+    change = "UPDATE sweeps SET command = ?"
+    trial = a_trial(made, "confirm")
+    with closing(sqlite3.connect(made / ELSEWHERE[1])) as connection:
+        (before,) = connection.execute("SELECT command FROM sweeps").fetchone()
+        connection.execute(change, (submitted,))
+        connection.commit()
+        command = printed(made, trial, "--workspaces", "kept/work")
+        connection.execute(change, (before,))
+        connection.commit()
+
+    expected = "bitsweep run toy.toml --store kept/results.db --set task.epochs=3"
+    assert command == f"{expected} --workspaces kept/work --trial {trial[:12]}"
+    assert ran(made, command).returncode == 0
+
+
+def digests(weights: Path, data_path: str | None, content: str = "0" * 64) -> list[str]:
+    """Of a sweep whose data and weights are files."""
+    declarations = toy_declarations()
+    data = declarations.data["toy-data"]
+    if data_path is not None:
+        data = replace(data, path=data_path, sha256=content)
+    name = data_path or "toy-data"
+    plan = Plan(
+        sweep=toy_sweep(SEARCHED, task=toy_task(data=name, weights=str(weights))),
+        declarations=replace(declarations, data={name: data}),
+    )
+    return [digest for _, digest in arm_digests(plan)]
+
+
+def test_a_search_keeps_its_digest_in_another_folder(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.pt", tmp_path / "there.pt"
+    here.write_bytes(b"weights")
+    there.write_bytes(b"weights")
+    first = digests(here, "/here/data.csv")
+    moved = digests(there, "/there/data.csv")
+    other = digests(here, "/here/data.csv", content="1" * 64)
+    (tmp_path / "other.pt").write_bytes(b"others")
+
+    assert moved == first
+    assert other != first and digests(tmp_path / "other.pt", "/there/data.csv") != first
