@@ -101,6 +101,33 @@ def test_sixteen_bits_recover_the_weights_that_tanh_makes(weights: Tensor) -> No
     assert float((dorefa_weights(weights, bits=16) - expected).abs().max()) < 2e-3
 
 
+def spread_map() -> Tensor:
+    """A map with values at both ends and beyond them, which alone are easily got wrong."""
+    draws = torch.Generator().manual_seed(0)
+    values = torch.randn(4, 6, 5, 3, generator=draws) * 0.8 + 0.5
+    values.view(-1)[:8] = torch.tensor([0.0, -0.0, 1.0, -1e-45, 1.0000001, -1.0, 2.0, 0.9999999])
+    return values
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("backend", "bits"), [("eager", 2), ("eager", 8), ("compiled", 3)])
+def test_activations_in_few_passes_equal_the_composed_formula(
+    backend: str, bits: int, layout: torch.memory_format
+) -> None:
+    values, upstream = spread_map().contiguous(memory_format=layout), torch.randn(4, 6, 5, 3)
+    found, composed = (values.clone().requires_grad_() for _ in range(2))
+    levels = UnitActivations(bits=bits, backend=backend)(found)
+    expected = unit_levels(composed.clamp(0, 1), bits=bits)
+    torch.autograd.backward(levels, upstream)
+    torch.autograd.backward(expected, upstream)
+    assert found.grad is not None and composed.grad is not None
+
+    assert torch.equal(levels, expected)
+    if backend == "eager":
+        assert torch.equal(found.grad, composed.grad)
+    assert torch.allclose(found.grad, composed.grad, rtol=1e-6, atol=0)
+
+
 def test_weights_that_are_all_zero_stay_finite() -> None:
     assert bool(torch.isfinite(dorefa_weights(torch.zeros(4), bits=4)).all())
 

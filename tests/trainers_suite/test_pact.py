@@ -1,5 +1,6 @@
 """PACT: golden numbers of both gradients of alpha, their laws, what learns and how."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor
 from bitsweep.bits import Bits
 from bitsweep_trainers.evaluate import layer_bits
 from bitsweep_trainers.loop import Training
-from bitsweep_trainers.quantizers.clipping import ClippedActivations, clipped
+from bitsweep_trainers.quantizers.clipping import ClippedActivations, clipped, clipped_values
 
 X = torch.tensor([-0.5, 0.4, 1.0, 1.9, 2.5, 3.0])
 vectors = st.lists(st.floats(-8, 8, width=32, allow_subnormal=False), min_size=1, max_size=40).map(
@@ -52,6 +53,29 @@ def test_the_golden_of_the_calibrated_gradient_value_by_value() -> None:
     each = [float(gradients(one, is_calibrated=True)[2]) for one in X]
 
     assert each == pytest.approx([0, 0.133333, 0.166667, 0.05, 1, 1], abs=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("level", [1.3, 1e-9, -0.5])
+@pytest.mark.parametrize(("backend", "bits"), [("eager", 2), ("eager", 8), ("compiled", 3)])
+def test_values_in_few_passes_equal_the_composed_formula(
+    backend: str, bits: int, level: float, layout: torch.memory_format
+) -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, upstream = (torch.randn(4, 6, 5, 3, generator=draws) for _ in range(2))
+    x.view(-1)[:5] = torch.tensor([0.0, -0.0, level, -1e-45, 5.0])
+    results = []
+    for one in (clipped, partial(clipped_values, backend=backend)):
+        values = x.contiguous(memory_format=layout).requires_grad_()
+        alpha = torch.tensor(level, requires_grad=True)
+        y = one(values, alpha, bits=bits)
+        results.append((y.detach(), *torch.autograd.grad(y, (values, alpha), upstream)))
+    composed, found = results
+
+    for wanted, got in zip(composed, found, strict=True):
+        assert torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    if backend == "eager":
+        assert torch.equal(found[0], composed[0]) and torch.equal(found[1], composed[1])
 
 
 def test_a_value_at_alpha_counts_as_clipped() -> None:

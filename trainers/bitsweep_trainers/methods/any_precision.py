@@ -28,11 +28,11 @@ from bitsweep_trainers.switchable import (
 )
 
 
-def _body_layer(source: Computing, *, bits: int, detach_max: bool) -> Quantized:
+def _body_layer(source: Computing, *, bits: int, detach_max: bool, backend: str) -> Quantized:
     return quantized(
         source,
         weight_quantizer=ScaledWeights(bits=bits, detach_max=detach_max),
-        input_quantizer=UnitActivations(bits=bits),
+        input_quantizer=UnitActivations(bits=bits, backend=backend),
     )
 
 
@@ -41,6 +41,7 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
     body = network.get_submodule("body")
     make = partial(
         _body_layer,
+        backend=trial.backend,
         bits=trial.bits[-1].weight,
         detach_max=bool(trial.parameters["detach_max"]),
     )

@@ -38,7 +38,7 @@ def _layer(source: Computing, bits: Bits, *, trial: Trial) -> Quantized:
     return quantized(
         source,
         weight_quantizer=DorefaWeights(bits=bits.weight, detach_max=detach_max),
-        input_quantizer=UnitActivations(bits=bits.activation),
+        input_quantizer=UnitActivations(bits=bits.activation, backend=trial.backend),
     )
 
 

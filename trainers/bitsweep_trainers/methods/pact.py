@@ -42,6 +42,7 @@ def _layer(source: Computing, bits: Bits, *, trial: Trial) -> Quantized:
             bits=bits.activation,
             alpha=float(given.get("alpha", 1.0)),
             is_calibrated=given.get("alpha_gradient") == "calibrated",
+            backend=trial.backend,
         ),
     )
 

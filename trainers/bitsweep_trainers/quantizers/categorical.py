@@ -20,6 +20,7 @@ from bitsweep_trainers.quantizers.categorical_slopes import (
     within_reach,
 )
 from bitsweep_trainers.quantizers.grid import Grid
+from bitsweep_trainers.quantizers.learned_step import flat, flat_like
 
 Ste = Literal["max", "full", "plain"]
 
@@ -112,7 +113,7 @@ class _Categorical(torch.autograd.Function):
     ) -> Tensor:
         if not torch.ops.aten.is_non_overlapping_and_dense(x):
             x = x.contiguous()
-        y = kernels.choose(_flat(x), alpha, sigma, z, grid).as_strided(x.shape, x.stride())
+        y = kernels.choose(flat(x), alpha, sigma, z, grid).as_strided(x.shape, x.stride())
         ctx.save_for_backward(x, y, alpha, sigma, z)
         ctx.grid, ctx.ste, ctx.kernels = grid, ste, kernels
         return y
@@ -121,7 +122,7 @@ class _Categorical(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, y, alpha, sigma, z = ctx.saved_tensors
         found = ctx.kernels.gradients(
-            _flat_like(gradients[0], x), _flat(x), _flat(y), alpha, sigma, z, ctx.grid, ctx.ste
+            flat_like(gradients[0], x), flat(x), flat(y), alpha, sigma, z, ctx.grid, ctx.ste
         )
         dx = found.x.as_strided(x.shape, x.stride())
         return dx, found.alpha, found.sigma, found.z, None, None, None
@@ -161,18 +162,6 @@ class _Sums:
     @classmethod
     def zeros(cls, like: Tensor, grid: Grid) -> "_Sums":
         return cls(like.new_zeros(()), like.new_zeros(()), like.new_zeros(len(grid.runs)))
-
-
-def _flat(values: Tensor) -> Tensor:
-    """A dense tensor as one dimension in memory order, whatever its memory format."""
-    return values.as_strided((values.numel(),), (1,))
-
-
-def _flat_like(values: Tensor, other: Tensor) -> Tensor:
-    """The values in the memory order of `other`, as one dimension."""
-    if values.stride() != other.stride():
-        values = torch.empty_like(other).copy_(values)
-    return _flat(values)
 
 
 def _zeros_like(z: Tensor | None) -> Tensor | None:

@@ -3,18 +3,99 @@
 Both gradients for alpha: the paper's, and the calibrated one of CG-PACT (SAT, arXiv 1912.10207).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from math import inf
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS
 from bitsweep_trainers.packed.inputs import ClipInput
-from bitsweep_trainers.quantizers.dorefa import unit_levels
+from bitsweep_trainers.quantizers.dorefa import BELOW_ZERO, inside, unit_levels
+from bitsweep_trainers.quantizers.learned_step import flat, flat_like, is_compiled
 from bitsweep_trainers.quantizers.uniform import least_error_grid
 
 # A level that training drives to zero or below stays usable; its gradient passes.
 SMALLEST_ALPHA = 1e-6
+
+
+class _ClipKernels(NamedTuple):
+    """The passes over memory, on flat tensors; s is the level that is used.
+
+    levels(x, s, n) -> y;  gradients(u, x, s, n) -> (dx, dalpha), the paper's.
+    """
+
+    levels: Callable[[Tensor, Tensor, int], Tensor]
+    gradients: Callable[[Tensor, Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+def _levels_eager(x: Tensor, s: Tensor, n: int) -> Tensor:
+    return torch.div(x, s).clamp_(0, 1).mul_(n).round_().div_(n).mul_(s)
+
+
+def _gradients_eager(u: Tensor, x: Tensor, s: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    level = s.item()
+    d_alpha = (u - inside(u, x, -inf, level)).sum()
+    # The factors cancel but for the rounding of the composed formula, which this keeps.
+    return inside(u, x, BELOW_ZERO, level).mul_(s).div_(n).mul_(n).div_(s), d_alpha
+
+
+def _levels_formula(x: Tensor, s: Tensor, n: int) -> Tensor:
+    return torch.round(torch.clamp(x / s, 0, 1) * n) / n * s
+
+
+def _gradients_formula(u: Tensor, x: Tensor, s: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    is_below = x < s
+    return torch.where((x >= 0) & is_below, u, 0.0), torch.where(is_below, 0.0, u).sum()
+
+
+_EAGER = _ClipKernels(levels=_levels_eager, gradients=_gradients_eager)
+
+
+@cache
+def _compiled_kernels() -> _ClipKernels:
+    return _ClipKernels(
+        levels=torch.compile(_levels_formula, dynamic=True),
+        gradients=torch.compile(_gradients_formula, dynamic=True),
+    )
+
+
+class _Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # torch's own context object
+        x: Tensor,
+        alpha: Tensor,
+        n: int,
+        kernels: _ClipKernels,
+    ) -> Tensor:
+        if not torch.ops.aten.is_non_overlapping_and_dense(x):
+            x = x.contiguous()
+        s = alpha.detach()
+        s = s + (s.clamp(min=SMALLEST_ALPHA) - s)
+        ctx.save_for_backward(x, s)
+        ctx.n, ctx.kernels = n, kernels
+        return kernels.levels(flat(x), s, n).as_strided(x.shape, x.stride())
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, s = ctx.saved_tensors
+        dx, d_alpha = ctx.kernels.gradients(flat_like(u, x), flat(x), s, ctx.n)
+        return dx.as_strided(x.shape, x.stride()), d_alpha, None, None
+
+
+def clipped_values(
+    x: Tensor, alpha: Tensor, *, bits: int, is_calibrated: bool = False, backend: str = "eager"
+) -> Tensor:
+    """What `clipped` gives, and its gradients, in few passes over memory."""
+    n = 2**bits - 1
+    if is_calibrated:
+        return clipped(x, alpha, bits=bits, is_calibrated=True)
+    kernels = _compiled_kernels() if is_compiled(backend) else _EAGER
+    y: Tensor = _Clipped.apply(x, alpha, n, kernels)  # type: ignore[no-untyped-call]  # torch's
+    return y
 
 
 def clipped(x: Tensor, alpha: Tensor, *, bits: int, is_calibrated: bool = False) -> Tensor:
@@ -36,8 +117,11 @@ def clipped(x: Tensor, alpha: Tensor, *, bits: int, is_calibrated: bool = False)
 class ClippedActivations(nn.Module):
     """Quantize an activation with one learned clipping level; 32 bits pass it through."""
 
-    def __init__(self, *, bits: int, alpha: float, is_calibrated: bool) -> None:
+    def __init__(
+        self, *, bits: int, alpha: float, is_calibrated: bool, backend: str = "eager"
+    ) -> None:
         super().__init__()
+        self.backend = backend
         self.bits = bits
         self.is_calibrated = is_calibrated
         self.alpha = nn.Parameter(torch.tensor(alpha), requires_grad=bits < FULL_PRECISION_BITS)
@@ -55,7 +139,13 @@ class ClippedActivations(nn.Module):
         """Values of any shape; those below zero become 0."""
         if self.bits >= FULL_PRECISION_BITS:
             return values
-        return clipped(values, self.alpha, bits=self.bits, is_calibrated=self.is_calibrated)
+        return clipped_values(
+            values,
+            self.alpha,
+            bits=self.bits,
+            is_calibrated=self.is_calibrated,
+            backend=self.backend,
+        )
 
     def pack_input(self, widths: Sequence[int]) -> ClipInput | None:
         """What a packed file keeps of an input's grid."""

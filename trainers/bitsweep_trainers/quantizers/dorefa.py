@@ -3,7 +3,9 @@
 Nothing is learned here but the weights; gradients pass rounding straight through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from bitsweep_trainers.packed.weights import (
     Unit,
     Weights,
 )
+from bitsweep_trainers.quantizers.learned_step import flat, flat_like, is_compiled
 from bitsweep_trainers.quantizers.ste import round_ste
 
 
@@ -30,6 +33,66 @@ def unit_levels(values: Tensor, *, bits: int) -> Tensor:
     n = 2**bits - 1
     levels: Tensor = round_ste(values * n) / n
     return levels
+
+
+class _UnitKernels(NamedTuple):
+    """The passes over flat tensors: levels(x, n) -> q_k(clamp(x, 0, 1)); masked(u, x, n) -> dx."""
+
+    levels: Callable[[Tensor, int], Tensor]
+    masked: Callable[[Tensor, Tensor, int], Tensor]
+
+
+def inside(u: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+    """u where low < x < high, else 0; one vectorised pass on a CPU."""
+    if x.is_cpu:
+        dx: Tensor = torch.ops.aten.hardtanh_backward(u, x, low, high)
+        return dx
+    return torch.where((x > low) & (x < high), u, 0.0)
+
+
+BELOW_ZERO, ABOVE_ONE = -(2.0**-149), 1 + 2.0**-23  # the float32 next to each
+
+
+def _masked_eager(u: Tensor, x: Tensor, n: int) -> Tensor:
+    # Both factors stand in the composed formula, whose rounding this keeps.
+    return inside(u, x, BELOW_ZERO, ABOVE_ONE).div_(n).mul_(n)
+
+
+def _levels_formula(x: Tensor, n: int) -> Tensor:
+    return torch.round(x.clamp(0, 1) * n) / n
+
+
+def _masked_formula(u: Tensor, x: Tensor, n: int) -> Tensor:
+    return torch.where((x >= 0) & (x <= 1), u, 0.0)
+
+
+_EAGER = _UnitKernels(
+    levels=lambda x, n: x.clamp(0, 1).mul_(n).round_().div_(n), masked=_masked_eager
+)
+
+
+@cache
+def _compiled_kernels() -> _UnitKernels:
+    return _UnitKernels(
+        levels=torch.compile(_levels_formula, dynamic=True),
+        masked=torch.compile(_masked_formula, dynamic=True),
+    )
+
+
+class _ClampedLevels(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, n: int, kernels: _UnitKernels) -> Tensor:  # torch's context
+        if not torch.ops.aten.is_non_overlapping_and_dense(x):
+            x = x.contiguous()
+        ctx.save_for_backward(x)
+        ctx.n, ctx.kernels = n, kernels
+        return kernels.levels(flat(x), n).as_strided(x.shape, x.stride())
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        dx = ctx.kernels.masked(flat_like(u, x), flat(x), ctx.n)
+        return dx.as_strided(x.shape, x.stride()), None, None
 
 
 def unit_weights(weights: Tensor, *, detach_max: bool = True) -> Tensor:
@@ -95,15 +158,19 @@ class DorefaWeights(nn.Module):
 class UnitActivations(nn.Module):
     """q_k(clamp(x, 0, 1)); the gradient is 1 on [0, 1], else 0. 32 bits pass values through."""
 
-    def __init__(self, *, bits: int) -> None:
+    def __init__(self, *, bits: int, backend: str = "eager") -> None:
         super().__init__()
         self.bits = bits
+        self.kernels = _compiled_kernels() if is_compiled(backend) else _EAGER
 
     def forward(self, values: Tensor) -> Tensor:
         """Values of any shape."""
         if self.bits >= FULL_PRECISION_BITS:
             return values
-        return unit_levels(values.clamp(0, 1), bits=self.bits)
+        levels: Tensor = _ClampedLevels.apply(  # type: ignore[no-untyped-call]  # torch's
+            values, 2**self.bits - 1, self.kernels
+        )
+        return levels
 
     def pack_input(self, widths: Sequence[int]) -> UnitInput | None:
         """What a packed file keeps of an input's grid."""

@@ -78,16 +78,28 @@ def compiled_kernels() -> Kernels:
     )
 
 
-def kernels_of(backend: str) -> Kernels:
-    """The kernels of a trial's backend; ValueError for one that there is not."""
+def is_compiled(backend: str) -> bool:
+    """Whether a trial's backend is the compiled one; ValueError for one that there is not."""
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {get_args(Backend)}, got {backend!r}")
-    return EAGER if backend == "eager" else compiled_kernels()
+    return backend == "compiled"
 
 
-def _flat(values: Tensor) -> Tensor:
+def kernels_of(backend: str) -> Kernels:
+    """The kernels of a trial's backend; ValueError for one that there is not."""
+    return compiled_kernels() if is_compiled(backend) else EAGER
+
+
+def flat(values: Tensor) -> Tensor:
     """A dense tensor as one dimension in memory order, whatever its memory format."""
     return values.as_strided((values.numel(),), (1,))
+
+
+def flat_like(values: Tensor, other: Tensor) -> Tensor:
+    """The values in the memory order of a dense tensor, as one dimension."""
+    if values.stride() != other.stride():
+        values = torch.empty_like(other).copy_(values)
+    return flat(values)
 
 
 class _LearnedStep(torch.autograd.Function):
@@ -104,7 +116,7 @@ class _LearnedStep(torch.autograd.Function):
         if not torch.ops.aten.is_non_overlapping_and_dense(x):
             x = x.contiguous()
         s = step.detach().clamp(min=SMALLEST_STEP)
-        x_hat = kernels.quantize(_flat(x), s, low, high).as_strided(x.shape, x.stride())
+        x_hat = kernels.quantize(flat(x), s, low, high).as_strided(x.shape, x.stride())
         ctx.save_for_backward(x, x_hat, s)
         ctx.bounds, ctx.gradient_scale, ctx.kernels = (low, high), gradient_scale, kernels
         return x_hat
@@ -112,9 +124,7 @@ class _LearnedStep(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
         x, x_hat, s = (one.detach() for one in ctx.saved_tensors)
-        if u.stride() != x.stride():
-            u = torch.empty_like(x).copy_(u)
-        dx, ds = ctx.kernels.gradients(_flat(u), _flat(x), _flat(x_hat), s, *ctx.bounds)
+        dx, ds = ctx.kernels.gradients(flat_like(u, x), flat(x), flat(x_hat), s, *ctx.bounds)
         return dx.as_strided(x.shape, x.stride()), ds * ctx.gradient_scale, None, None, None, None
 
 
