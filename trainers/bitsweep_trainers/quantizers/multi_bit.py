@@ -52,9 +52,9 @@ def _nearest_levels(rows: Tensor, middles: Tensor) -> Tensor:
     """
     index = torch.zeros(rows.shape, dtype=torch.int32, device=rows.device)
     count = max(1, BLOCK // rows.shape[1])
-    blocks = zip(rows.split(count), middles.split(count), index.split(count), strict=True)
-    for some, between, counted in blocks:
-        for middle in between.split(1, 1):
+    for parts in zip(*(torch.split(one, count) for one in (rows, middles, index)), strict=True):
+        some, between, counted = parts
+        for middle in between.unsqueeze(2).unbind(1):
             counted += middle < some
     return index
 
