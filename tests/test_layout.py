@@ -27,6 +27,7 @@ HEAVY = [
     "scipy",
 ]
 MAKE_TARGETS = ["demo", "check", "test", "test-real", "bench", "docs", "system-packages", "clean"]
+METHOD_CARDS = sorted((ROOT / "docs" / "methods").glob("*.md"))
 SWEEP_FILES = sorted((ROOT / "sweeps").glob("*.toml"))
 EXTENDED = ("README.md", "LICENSE", "Makefile", "constraints.txt", "pyproject.toml", ".ci/run")
 
@@ -168,6 +169,37 @@ def test_a_sweep_file_is_valid(path: Path) -> None:
     from bitsweep.trainer import load_declarations
 
     assert read_sweep(path, load_declarations()).name == path.stem.replace("_", "-")
+
+
+def test_every_method_is_compared_in_a_sweep_that_asks_for_it() -> None:
+    """In a declared comparison, so that a table answers; `baselines` alone would rank defaults."""
+    from bitsweep.specfile import read_sweep
+    from bitsweep.trainer import load_declarations
+
+    declarations = load_declarations()
+    compared = set()
+    for path in SWEEP_FILES:
+        sweep = read_sweep(path, declarations)
+        named = {name for one in sweep.comparisons for name in (one.arm, one.against)}
+        compared |= {sweep.arm(name).method for name in named}
+
+    # ABN's comparisons are those of its policy's rules, within a trial; FP32 is in every table.
+    assert compared == set(declarations.methods) - {"fp32", "abn"}
+
+
+@pytest.mark.parametrize("path", METHOD_CARDS, ids=lambda path: path.stem)
+def test_a_method_card_has_all_its_parts(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    parts = set(re.findall(r"^## (.+)$", text, re.MULTILINE))
+
+    assert {"The idea", "Equations", "Parameters", "Cost", "How to cite"} <= parts
+    assert any(one.startswith("What is not from") for one in parts)
+
+
+def test_every_method_has_a_card_and_every_card_a_method() -> None:
+    from bitsweep.trainer import load_declarations
+
+    assert {path.stem for path in METHOD_CARDS} == set(load_declarations().methods)
 
 
 def test_the_index_of_sweeps_names_each_file_and_no_other() -> None:

@@ -1,5 +1,6 @@
 """ALQ: golden numbers, what multi-bit weights keep, what is removed, and fractional bits."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.quantizers.multi_bit import (
     MultiBitWeights,
     best_coordinates,
+    first_coordinates,
     nearest_bases,
     removal_costs,
 )
@@ -185,3 +187,19 @@ def test_inputs_in_floating_point_store_no_step() -> None:
     trial = trial_of("alq", bits=(bits,), parameters={"activation_bits": 32})
 
     assert layer_bits(trial, bits)[1].scalars == 48
+
+
+@pytest.mark.parametrize("num_bases", [1, 2, 4, 6])
+def test_the_nearest_sums_are_those_of_a_binary_search(num_bases: int) -> None:
+    generator = torch.Generator().manual_seed(num_bases)
+    rows = torch.randn(50, 3000, generator=generator)  # more than one block
+    kept = (torch.rand(50, num_bases, generator=generator) < 0.8).float()
+    alpha = first_coordinates(rows, num_bases)
+    signs = torch.tensor(list(product((-1.0, 1.0), repeat=num_bases)))
+    levels, order = ((alpha * kept) @ signs.T).sort(1)
+    middles = (levels[:, 1:] + levels[:, :-1]) / 2
+    rows[:, : middles.shape[1]] = middles  # values on an edge, too
+    found = torch.searchsorted(middles, rows)
+
+    expected = signs[order.gather(1, found)] * kept.unsqueeze(1)
+    assert torch.equal(nearest_bases(rows, alpha, kept), expected)

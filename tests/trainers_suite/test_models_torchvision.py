@@ -85,3 +85,14 @@ def test_weights_that_do_not_fit_are_refused_by_file_and_model(
     assert "\n" not in str(caught.value)
     if content == "other model":
         assert "of another model than resnet18" in str(caught.value)
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line_without_torchs_advice(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"garbage")
+
+    with pytest.raises(
+        InputError, match=r"weights\.pth: .*expected a dictionary of tensors"
+    ) as got:
+        load_weights(build("resnet18", (3, 64, 64), 10, drawn()), path, model="resnet18")
+    assert "weights_only" not in str(got.value) and "\n" not in str(got.value)

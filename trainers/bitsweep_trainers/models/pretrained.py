@@ -40,7 +40,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name: bare, under "state_dict", or under "network" as ours."""
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:  # torch's advice, to run what is in it, is none here
+        message = (
+            "it is no checkpoint, or holds more than tensors; expected a dictionary of tensors"
+        )
+        raise InputError(f"weights {path}: {message}, written by torch.save") from error
+    except (OSError, RuntimeError, EOFError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"weights {path}: cannot be read as a checkpoint: {reason}") from error
     for name in ("network", "state_dict"):

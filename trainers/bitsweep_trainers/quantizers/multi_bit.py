@@ -11,6 +11,7 @@ from math import ceil, log2
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from bitsweep.bits import FULL_PRECISION_BITS
 from bitsweep_trainers.packed.weights import BasesWeights, Codes, FloatWeights, Weights
@@ -18,6 +19,7 @@ from bitsweep_trainers.packed.weights import BasesWeights, Codes, FloatWeights, 
 REFITS = 10
 # Two bases of a group may become equal; the ridge shares the coordinate between them.
 RIDGE = 1e-5
+BLOCK = 2**16  # weights that are looked at together
 
 
 @cache
@@ -35,8 +37,26 @@ def nearest_bases(rows: Tensor, coordinates: Tensor, kept: Tensor) -> Tensor:
     signs = rows.new_tensor(_sign_rows(coordinates.shape[1]))
     levels, order = ((coordinates * kept) @ signs.T).sort(1)
     middles = (levels[:, 1:] + levels[:, :-1]) / 2
-    nearest = torch.searchsorted(middles.contiguous(), rows.contiguous())
-    return signs[order.gather(1, nearest)] * kept.unsqueeze(1)
+    by_level_GLK = signs[order] * kept.unsqueeze(1)
+    index = _nearest_levels(rows, middles)
+    first = torch.arange(len(rows), dtype=torch.int32, device=rows.device) * levels.shape[1]
+    index += first.unsqueeze(1)
+    return embedding(index, by_level_GLK.flatten(0, 1))
+
+
+def _nearest_levels(rows: Tensor, middles: Tensor) -> Tensor:
+    """For each value of (G, M) how many of its group's middles (G, L - 1) lie below it, int32.
+
+    Counted in blocks that stay in the cache: a binary search over all weights takes several times
+    as long.
+    """
+    index = torch.zeros(rows.shape, dtype=torch.int32, device=rows.device)
+    count = max(1, BLOCK // rows.shape[1])
+    for parts in zip(*(torch.split(one, count) for one in (rows, middles, index)), strict=True):
+        some, between, counted = parts
+        for middle in between.unsqueeze(2).unbind(1):
+            counted += middle < some
+    return index
 
 
 def best_coordinates(rows: Tensor, bases: Tensor, kept: Tensor) -> Tensor:
