@@ -27,6 +27,15 @@ def test_rows_are_cut_and_that_is_told(store: str) -> None:
     assert not ask(store, "SELECT 1", limit=1, timeout_seconds=5).is_cut
 
 
+def test_bytes_are_shown_as_digits(store: str) -> None:
+    assert ask(store, "SELECT x'ff00'", limit=1, timeout_seconds=5).rows == (("ff00",),)
+
+
+def test_a_word_that_is_not_known_is_told_with_its_place(store: str) -> None:
+    with pytest.raises(StoreError, match=r"no such column: secret \(line 1, column 8\)"):
+        ask(store, "SELECT secret FROM trials", limit=1, timeout_seconds=5)
+
+
 def test_a_question_without_end_is_stopped(store: str) -> None:
     with pytest.raises(StoreError, match=r"longer than 0\.2 s"):
         ask(store, ENDLESS, limit=5, timeout_seconds=0.2)

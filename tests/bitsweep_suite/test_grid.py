@@ -38,6 +38,14 @@ def test_a_grid_has_bits_as_columns_and_marks_each_column() -> None:
     assert "{\\textbf{86.00}} & 1.41 & (2)" in render_grids([grid], "latex")
 
 
+def test_a_sweep_without_a_trial_says_so() -> None:
+    nothing = Source(table=table(), settings=())
+
+    assert "by_hand: nothing was measured yet" in render_grids(
+        grids([nothing], rows="arms"), "text"
+    )
+
+
 def test_a_trial_that_two_sweeps_share_counts_once() -> None:
     short = table(cell("a", "w2a2", (800, 820)), sweep="short")
     long = table(cell("a", "w2a2", (800, 820, 840)), sweep="long")

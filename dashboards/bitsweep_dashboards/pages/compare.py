@@ -22,6 +22,8 @@ from bitsweep_dashboards.views import CompareView
 
 _START_SWEEPS = 3
 
+_NO_PAPER = "No paper's number agrees in data, model and bits."
+
 
 def compare_page(view: CompareView, place: Place) -> Any:
     """The choice of arms, then their table, their differences and their figure."""
@@ -127,6 +129,7 @@ def _results(found: Across, place: Place) -> list[Any]:
         for key in found.keys
     ]
     is_published = place.one("published") == "yes"
+    lacks = is_published and not found.published
     printed = [
         ("hidden", place.having("published"), not is_published),
         ("shown", place.having("published", "yes"), is_published),
@@ -139,6 +142,7 @@ def _results(found: Across, place: Place) -> list[Any]:
         explained(html.H2("Methods by bits"), "mean", "bitops"),
         html.P(title, className="muted"),
         scroll_box(_grid(found, is_published), "Mean and sd per arm and bit-width"),
+        *([html.P(_NO_PAPER, className="muted note")] if lacks else []),
         *_contrasts(found),
         html.H2("Accuracy against cost"),
         figure_card(found.figure, name="Accuracy against BitOps of the chosen arms"),
@@ -170,13 +174,6 @@ def _grid(found: Across, is_published: bool) -> Any:
         )
         cells = [f"{row.top1} %" if row.bits == at else "" for at in found.allocations]
         rows.append([name, *cells])
-    if is_published and not found.published:
-        rows.append(
-            [
-                html.Em("no paper's number agrees in data, model and bits"),
-                *[""] * len(found.allocations),
-            ]
-        )
     head = ["arm", *found.allocations]
     return plain_table(head, rows, numbers=range(1, len(head)))
 

@@ -17,6 +17,8 @@ from bitsweep_dashboards.pages.parts import (
 )
 from bitsweep_dashboards.views import LayersView
 
+_NAMES_REM, _COLUMN_REM = 7.0, 3.0
+
 
 def layers_page(view: LayersView, place: Place) -> Any:
     """Pickers of arm and bits, the heat map, and the policy's figures where there is one."""
@@ -32,6 +34,8 @@ def layers_page(view: LayersView, place: Place) -> Any:
         one_of("bits", place, "bits", found.allocations, found.allocation),
     ]
     heat = figure_card(found.bits, name=f"Weight bits per layer and epoch, {where}")
+    # Wide enough for a number in each column; more than fit are scrolled to.
+    heat.style = {"minWidth": f"{_NAMES_REM + _COLUMN_REM * len(found.bits.columns):g}rem"}
     return html.Article(
         [
             *head,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import comb, sqrt
 from statistics import fmean, stdev
 
+from bitsweep.analysis.student import below
+
 DEFAULT_MARGIN = 0.3
 
 
@@ -31,8 +33,6 @@ def tost(points: Sequence[float], *, margin: float = DEFAULT_MARGIN) -> Equivale
     >>> round(tost([0.3, 0.2, 0.1, 0.5, 0.3], margin=0.3).p, 4)
     0.389
     """
-    from scipy.special import stdtr  # scipy.stats takes half a second to load
-
     if margin <= 0:
         raise ValueError(f"a margin of equivalence is positive, got {margin}")
     n = len(points)
@@ -40,9 +40,9 @@ def tost(points: Sequence[float], *, margin: float = DEFAULT_MARGIN) -> Equivale
     if sd == 0.0:
         return None
     error = sd / sqrt(n)
-    above = float(stdtr(n - 1, -(fmean(points) + margin) / error))
-    below = float(stdtr(n - 1, (fmean(points) - margin) / error))
-    return Equivalence(margin=margin, n=n, p=max(above, below))
+    low = below(-(fmean(points) + margin) / error, freedom=n - 1)
+    high = below((fmean(points) - margin) / error, freedom=n - 1)
+    return Equivalence(margin=margin, n=n, p=max(low, high))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -165,6 +165,8 @@ def _title(sources: Sequence[Source]) -> str:
     data = ", ".join(dict.fromkeys(one.data for one in settings))
     models = ", ".join(dict.fromkeys(one.model for one in settings))
     first = sources[0].table
+    if not settings:
+        return f"{names}: nothing was measured yet"
     metric = shown(first.metric).header
     return f"{names}: {metric} on {first.split} ({first.stage}), {models} on {data}"
 

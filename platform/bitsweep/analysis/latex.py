@@ -117,6 +117,11 @@ def _unit(smallest: float) -> Unit:
     return next((one for one in _UNITS if smallest >= one[0]), _UNITS[-1])
 
 
+def _decimals(unit: float) -> int:
+    """Single bits have no fractions."""
+    return 0 if unit == 1 else 3
+
+
 def _in(unit: Unit) -> str:
     return f" ({unit[1]})" if unit[1] else ""
 
@@ -131,7 +136,7 @@ def _columns(table: Table) -> str:
         number_column((cell.sd or 0.0 for cell in cells), decimals),
         number_column((cell.n for cell in cells), 0),
         number_column((cell.bitops / one_bitops for cell in cells), 3),
-        number_column((cell.size_bits / one_size for cell in cells), 3),
+        number_column((cell.size_bits / one_size for cell in cells), _decimals(one_size)),
     )
     return f"l l {mean}@{{$\\,\\pm\\,$}}{sd} {n} {bitops} {size}"
 
@@ -198,7 +203,7 @@ def _row(
         spread,
         str(cell.n),
         f"{cell.bitops / units[0][0]:.3f}",
-        f"{cell.size_bits / units[1][0]:.3f}",
+        f"{cell.size_bits / units[1][0]:.{_decimals(units[1][0])}f}",
     )
     return " & ".join((escaped(cell.allocation), arm, *numbers)) + " \\\\"
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import fmean, stdev
 
+from bitsweep.analysis.student import quantile, two_sided_p
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paired:
@@ -74,15 +76,13 @@ def paired_values(differences: Sequence[float]) -> Paired:
 
 
 def _paired(points: Sequence[float], counts: Sequence[int]) -> Paired:
-    from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to load
-
     n, mean = len(points), fmean(points)
     sd = stdev(points) if n > 1 else None
     p_t = low = high = None
     if sd:
         error = sd / sqrt(n)
-        p_t = float(2 * stdtr(n - 1, -abs(mean) / error))
-        reach = float(stdtrit(n - 1, 0.975)) * error
+        p_t = two_sided_p(mean / error, freedom=n - 1)
+        reach = quantile(0.95, freedom=n - 1) * error
         low, high = mean - reach, mean + reach
     return Paired(
         n=n,

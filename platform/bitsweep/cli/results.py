@@ -335,7 +335,9 @@ def query(
         write_rows(output, names, rows)
         typer.echo(f"{len(rows)} rows written to {output}")
     else:
-        typer.echo(_query_text(names, rows, form))
+        from bitsweep.store.asking import readable
+
+        typer.echo(_query_text(names, [readable(row) for row in rows], form))
 
 
 def _query_text(names: Sequence[str], rows: Sequence[Sequence[Any]], form: QueryFormat) -> str:

@@ -1,6 +1,7 @@
 """A visitor's SQL: read by a connection of its own that can neither write nor last nor swell."""
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -76,5 +77,14 @@ def _first_rows(result: CursorResult[Any], limit: int) -> tuple[list[tuple[Any, 
         letters += sum(len(cell) for cell in row if isinstance(cell, str | bytes))
         if len(rows) == limit or letters > _LARGEST_ANSWER_LETTERS:
             return rows, True
-        rows.append(tuple(row))
+        rows.append(readable(row))
     return rows, False
+
+
+def readable(row: Iterable[Any]) -> tuple[Any, ...]:
+    """A row for people: bytes (answers per image) as hexadecimal digits.
+
+    >>> readable((1, bytes([255, 0])))
+    (1, 'ff00')
+    """
+    return tuple(cell.hex() if isinstance(cell, bytes) else cell for cell in row)
