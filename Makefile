@@ -58,7 +58,7 @@ examples: $(READY)
 	docs/examples/make.sh
 
 system-packages:
-	@missing=""; for package in postgresql chromium texlive-latex-base texlive-latex-recommended texlive-science lmodern poppler-utils; do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
+	@missing=""; for package in postgresql chromium texlive-latex-base texlive-latex-recommended texlive-science lmodern poppler-utils gcc libc6-dev; do dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
 	[ -z "$$missing" ] || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; }
 
 clean:

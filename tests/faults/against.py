@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -73,8 +74,9 @@ def tune(seed: int) -> Count:
         folder = Path(name)
         first = _start(folder, "run")
         try:
-            _wait_for(folder, first, evaluations=4)
-            time.sleep(random.uniform(0.0, 4.0))
+            _wait_for_two(folder, first)
+            time.sleep(random.uniform(0.0, by_hand.SECONDS_PER_STEP))
+            _wait_for_two(folder, first)
         finally:
             _kill_group(first)
         again = _start(folder, "restore")
@@ -103,12 +105,17 @@ def _start(folder: Path, verb: str) -> "subprocess.Popen[bytes]":
         )
 
 
-def _wait_for(folder: Path, driver: "subprocess.Popen[bytes]", *, evaluations: int) -> None:
+def _wait_for_two(folder: Path, driver: "subprocess.Popen[bytes]") -> None:
+    """Until two trials have measured something and not all."""
     end = time.monotonic() + WAIT_SECONDS
-    while len(read_ledger(folder / "ledger.jsonl")) < evaluations:
+    while sum(0 < count < by_hand.STEPS for count in _steps(folder).values()) < 2:
         if time.monotonic() > end or driver.poll() is not None:
             raise NotReached((folder / "run.log").read_text(errors="replace")[-2000:])
         time.sleep(0.05)
+
+
+def _steps(folder: Path) -> Counter[str]:
+    return Counter(line["trial"] for line in read_ledger(folder / "ledger.jsonl"))
 
 
 def _kill_group(driver: "subprocess.Popen[bytes]") -> None:

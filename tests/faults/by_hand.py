@@ -17,7 +17,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 TRIALS = 12
 STEPS = 4
-SECONDS_PER_STEP = 0.5
+SECONDS_PER_STEP = 1.5
 EXPERIMENT = "by-hand"
 
 
