@@ -207,6 +207,7 @@ def _sweep(file: SweepFile, text: str, declarations: Declarations) -> Sweep:
         ),
         resources=records.Resources(**file.resources.model_dump()),
         budget=records.Budget(**file.budget.model_dump()),
+        on_completion=file.on_completion,
         text=text,
     )
 

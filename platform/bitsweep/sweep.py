@@ -227,7 +227,10 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """A whole question; `text` (the file) and `command` (what ran it) are kept as provenance."""
+    """A whole question; `text` (the file) and `command` (what ran it) are kept as provenance.
+
+    on_completion: a shell command, or a URL, that is told when a run ends, however it ends.
+    """
 
     name: str
     question: str
@@ -243,6 +246,7 @@ class Sweep:
     comparisons: tuple[Comparison, ...] = ()
     resources: Resources = field(default_factory=Resources)
     budget: Budget = field(default_factory=Budget)
+    on_completion: str | None = None
     text: str = ""
     command: str = ""
 

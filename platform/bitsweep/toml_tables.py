@@ -168,6 +168,7 @@ class SweepFile(Table):
     comparisons: list[ComparisonTable] = []
     resources: ResourcesTable = ResourcesTable()
     budget: BudgetTable = BudgetTable()
+    on_completion: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
 
 
 _TABLES: dict[str, type[Table]] = {

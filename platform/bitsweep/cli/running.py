@@ -70,6 +70,14 @@ def run(
             help="How long a run that can do nothing else waits for a store that is away.",
         ),
     ] = 600.0,
+    on_completion: Annotated[
+        str | None,
+        typer.Option(
+            "--on-completion",
+            metavar="COMMAND|URL",
+            help="Told when the run ends, however it ends: JSON by standard input or by POST.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -95,6 +103,7 @@ def run(
     if trial is not None:
         _run_again(place, trial, work_place(workspaces), as_json=as_json)
         return
+    from bitsweep.completion import Completion, exit_code
     from bitsweep.run import RunOptions, run_sweep
 
     options = RunOptions(
@@ -107,13 +116,21 @@ def run(
         waits_for_nodes=wait_for_nodes,
         patience_seconds=patience,
     )
-    with _display(as_json=as_json, name=sweep.name) as display:
-        report = run_sweep(plan, options, observe=display.show)
+    completion = Completion(
+        target=on_completion or sweep.on_completion,
+        sweep=sweep.name,
+        store=place,
+        command=sweep.command,
+    )
+    try:
+        with completion, _display(as_json=as_json, name=sweep.name) as display:
+            report = completion.report = run_sweep(plan, options, observe=display.show)
+    finally:
+        if completion.problem:
+            typer.echo(f"warning: on_completion: {completion.problem}", err=True)
     _tell(report, place, options.mlflow, sweep.command, as_json=as_json)
-    if report.is_interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if report.trials_failed or report.is_stopped:
-        raise typer.Exit(SOME_FAILED)
+    if code := exit_code(report, None):
+        raise typer.Exit(code)
 
 
 def mirror(
