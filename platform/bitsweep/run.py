@@ -252,6 +252,7 @@ def _executor(plan: Plan, options: RunOptions) -> Executor:
         resources=plan.sweep.resources,
         retries=plan.sweep.budget.retries,
         trainer=plan.sweep.task.trainer,
+        sweep=plan.sweep.name,
         address=options.address,
         waits_for_nodes=options.waits_for_nodes,
     )

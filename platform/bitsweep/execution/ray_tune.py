@@ -39,6 +39,7 @@ from bitsweep.errors import InputError
 from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
 from bitsweep.execution.nodes import Nodes
 from bitsweep.execution.placement import bundles_of, check_fits, holds
+from bitsweep.execution.ray_metrics import Metered
 from bitsweep.execution.ray_team import RayTeam
 from bitsweep.execution.shipping import stage
 from bitsweep.execution.worker import JobRun, step_document
@@ -62,10 +63,15 @@ class RayTuneExecutor:
         resources: Resources,
         retries: int,
         trainer: str,
+        sweep: str = "",
         address: str | None = None,
         waits_for_nodes: bool = False,
     ) -> None:
-        """waits_for_nodes: the cluster can grow; its autoscaler is told what the sweep wants."""
+        """waits_for_nodes: the cluster can grow; its autoscaler is told what the sweep wants.
+
+        sweep: what metrics are labelled with.
+        """
+        self._sweep = sweep
         self._waits_for_nodes = waits_for_nodes
         self._resources = resources
         self._retries = retries
@@ -89,6 +95,7 @@ class RayTuneExecutor:
         else:
             check_fits(bundles, nodes_alive(), strategy=strategy)
         errors: list[BaseException] = []
+        agenda = Metered(agenda, sweep=self._sweep)
         source = _JobSource(agenda, errors, bundle=bundles[0])
         second = _SecondChances(agenda, source, bundles=bundles, strategy=strategy)
         with wanted, tempfile.TemporaryDirectory(prefix="bitsweep-tune-") as folder:
