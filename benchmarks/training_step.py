@@ -34,7 +34,6 @@ from bitsweep_trainers.models.build import build
 MODEL, DATA = "resnet20", "cifar10"
 BATCH_SIZE = 128
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-CPQ_WIDTHS = (2, 3, 4, 6, 8)
 # name: the largest ratio to `against`; issue 4. A method holds its bar with either backend.
 LIMITS = {
     "lsq4": ("fp32", 1.25),
@@ -54,6 +53,11 @@ CPQ_VARIANTS: dict[str, dict[str, Value]] = {
     "": {},
     "_estimated_inputs": {"ste_act": "max"},
     "_masked_inputs": {"ste_act": "max", "task": "hetero", "learn_activations": True},
+}
+CPQ_WIDTHS = {
+    "": (2, 3, 4, 6, 8),
+    "_estimated_inputs": (2, 3, 4, 6, 8),
+    "_masked_inputs": (3, 4, 6),
 }
 Step = Callable[[], None]
 
@@ -75,7 +79,7 @@ def settings() -> list[Setting]:
 
     CPQ has DropBits on the weights; `estimated_inputs` gives the inputs its estimator as well
     instead of the plain gradient, and `masked_inputs` also masks (which only learned lengths ask
-    for).
+    for; they begin at 3 to 6 bits).
     """
     chosen = [Setting(name="fp32", method="fp32", bits=(FULL_PRECISION,))]
     last = Setting(name="lsq4_channels_last", method="lsq", bits=(tied(4),))
@@ -98,7 +102,7 @@ def settings() -> list[Setting]:
         ),
     ]
     for variant, parameters in CPQ_VARIANTS.items():
-        for bits in CPQ_WIDTHS:
+        for bits in CPQ_WIDTHS[variant]:
             given = dict(parameters)
             if "task" in given:
                 given["initial_bits"] = bits
@@ -287,7 +291,7 @@ def _flatness(figures: Mapping[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
     for variant in CPQ_VARIANTS:
         for backend in ("", COMPILED):
-            keys = [f"cpq{bits}{variant}{backend}_ms" for bits in CPQ_WIDTHS]
+            keys = [f"cpq{bits}{variant}{backend}_ms" for bits in CPQ_WIDTHS[variant]]
             if all(key in figures for key in keys):
                 widths = [figures[key] for key in keys]
                 key = f"cpq{variant}_slowest_width_over_fastest"

@@ -21,17 +21,18 @@ NUM_STEPS = 5
 TOLERANCE = 1e-4
 
 
-def golden_trial(method: str) -> Trial:
+def golden_trial(method: str, backend: str = "eager") -> Trial:
     """The smallest trial of a method that uses all of its arithmetic."""
     declared = DECLARED[method]
     widths = (2, 3, 4) if declared.serves == "all" else (3,)
-    return trial_of(method, *widths, start="0" * 64 if declared.needs_start else None)
+    start = "0" * 64 if declared.needs_start else None
+    return trial_of(method, *widths, start=start, backend=backend)
 
 
-def five_steps(method: str) -> dict[str, Any]:
+def five_steps(method: str, backend: str = "eager") -> dict[str, Any]:
     """The losses of the first five batches and a checksum of the weights after them."""
     data = few(train=NUM_STEPS * BATCH_SIZE)
-    made = training_of(golden_trial(method), data)
+    made = training_of(golden_trial(method, backend), data)
     losses = []
     for indices in torch.arange(len(data.train_labels)).split(BATCH_SIZE):  # type: ignore[no-untyped-call]
         images = normalise(data.train_images[indices], data.mean, data.std)
@@ -60,6 +61,15 @@ def test_five_steps_give_the_recorded_numbers_of_these_numerics(method: str) -> 
     for name in ("numerics", "parameters"):
         assert found[name] == golden[name], f"{name} changed: record the run again"
     assert found["losses"] == pytest.approx(golden["losses"], abs=TOLERANCE), "raise numerics"
+    assert found["weights_checksum"] == pytest.approx(golden["weights_checksum"], rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("method", ["lsq", "dorefa", "pact", "cpq_dropbits", "mbquant"])
+def test_compiled_kernels_train_to_the_same_numbers(method: str) -> None:
+    """One method for each set of kernels; sums are rounded differently, no more."""
+    found, golden = five_steps(method, "compiled"), json.loads(GOLDEN.read_text())[method]
+
+    assert found["losses"] == pytest.approx(golden["losses"], abs=10 * TOLERANCE)
     assert found["weights_checksum"] == pytest.approx(golden["weights_checksum"], rel=TOLERANCE)
 
 

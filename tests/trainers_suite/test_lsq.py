@@ -1,4 +1,4 @@
-"""LSQ as a method: what it puts where, what learns and how, in both backends."""
+"""LSQ as a method: what it puts where, what learns and how."""
 
 import pytest
 import torch
@@ -91,22 +91,3 @@ def test_calibrating_twice_on_the_same_images_changes_nothing() -> None:
         steps.append([one.step.item() for one in learned_steps(training.network)])
 
     assert steps[0] == steps[1]
-
-
-def test_both_backends_train_alike() -> None:
-    losses: dict[str, list[float]] = {}
-    for backend in ("eager", "compiled"):
-        training = training_of(trial_of("lsq", 2, backend=backend), few())
-        images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-        labels = torch.arange(8)
-        losses[backend] = []
-        for _ in range(3):
-            loss = training.method.backward(
-                training.network, training.trial, images, labels, training.noise
-            )
-            losses[backend].append(float(loss))
-            for optimizer in training.optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
-
-    assert losses["eager"] == pytest.approx(losses["compiled"], rel=1e-4)

@@ -77,11 +77,11 @@ class _Clipped(torch.autograd.Function):
         s = s + (s.clamp(min=SMALLEST_ALPHA) - s)
         ctx.save_for_backward(x, s)
         ctx.n, ctx.kernels = n, kernels
-        return kernels.levels(flat(x), s, n).as_strided(x.shape, x.stride())
+        return kernels.levels(flat(x.detach()), s, n).as_strided(x.shape, x.stride())
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        x, s = ctx.saved_tensors
+        x, s = (one.detach() for one in ctx.saved_tensors)
         dx, d_alpha = ctx.kernels.gradients(flat_like(u, x), flat(x), s, ctx.n)
         return dx.as_strided(x.shape, x.stride()), d_alpha, None, None
 

@@ -86,11 +86,11 @@ class _ClampedLevels(torch.autograd.Function):
             x = x.contiguous()
         ctx.save_for_backward(x)
         ctx.n, ctx.kernels = n, kernels
-        return kernels.levels(flat(x), n).as_strided(x.shape, x.stride())
+        return kernels.levels(flat(x.detach()), n).as_strided(x.shape, x.stride())
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = ctx.saved_tensors
+        x = ctx.saved_tensors[0].detach()
         dx = ctx.kernels.masked(flat_like(u, x), flat(x), ctx.n)
         return dx.as_strided(x.shape, x.stride()), None, None
 
