@@ -412,24 +412,29 @@ def _check_checkpoint(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
 
 
 def _check_prices(sweep: Sweep, declarations: Declarations) -> None:
-    """Learned bits cost what comes out: no search can weigh that before the training.
+    """Learned bits cost what comes out: no constraint can refuse them before the training.
 
-    An objective of accuracy alone would set a price of bits to what costs most bits.
+    An objective of accuracy alone would set a price of bits to what costs most bits; with a cost
+    among the objectives both are weighed, at the allocations that were learned.
     """
     plan = Plan(sweep=sweep, declarations=declarations)
-    are_weighed = bool(sweep.constraints) or any(
-        one.metric in COST_METRICS for one in sweep.objectives
-    )
+    are_weighed = any(one.metric in COST_METRICS for one in sweep.objectives)
     for index, arm in enumerate(sweep.arms):
         method = declarations.method(arm.method)
-        if arm.space and are_weighed and plan.has_learned_bits(arm):
-            message = "an arm whose bits are a result cannot be searched under costs, which are "
-            message += "known only after its training: give it no space, or a sweep of its own"
+        if arm.space and sweep.constraints and plan.has_learned_bits(arm):
+            message = (
+                "a constraint refuses proposals untrained, and what learned bits cost is known "
+            )
+            message += (
+                "only after the training: make the cost an objective instead, or give the arm "
+            )
+            message += "no space"
             raise Problem(("arms", index, "space"), message)
         for name in arm.space:
-            if name in method.bit_prices:
+            if name in method.bit_prices and not are_weighed:
                 message = "cannot be searched: it sets what bits cost, and accuracy alone would "
-                message += "choose the most; give each value an arm of its own"
+                message += "choose the most; add a cost to the objectives, or give each value an "
+                message += "arm of its own"
                 raise Problem(("arms", index, "space", name), f"{message} (method {method.name})")
 
 

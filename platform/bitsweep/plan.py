@@ -13,6 +13,7 @@ from bitsweep.measurement import Split
 from bitsweep.recipe import PLAIN, canonical_recipe
 from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import COST_METRICS, Arm, Objective, Stage, Sweep
+from bitsweep.taking import by_layer
 from bitsweep.trainer import Declarations, MethodDeclaration
 from bitsweep.trial import UNKNOWN_ALLOCATION, Trial, digest
 
@@ -235,6 +236,21 @@ class Plan:
         resolved = resolve(method.parameters, {**arm.parameters, **parameters})
         widths = self.measured_bits(arm, resolved)
         layer_bits = method.layer_bits(layers, bits, resolved, widths)
+        return bitops(layers, layer_bits, convention), size_bits(layers, layer_bits, convention)
+
+    def cost_at(
+        self, arm: Arm, parameters: Parameters, allocation: Allocation, convention: Convention
+    ) -> tuple[float, int]:
+        """BitOps and size in bits of an arm's network at an allocation that it learned."""
+        method, layers = self.method(arm), self.layers()
+        resolved = resolve(method.parameters, {**arm.parameters, **parameters})
+        widths = self.measured_bits(arm, resolved)
+        bits = iter(by_layer(allocation, sum(one.place == "body" for one in layers)))
+        own = [next(bits) if one.place == "body" else widths[0] for one in layers]
+        layer_bits = [
+            method.layer_bits(layers, one, resolved, widths)[index]
+            for index, one in enumerate(own)
+        ]
         return bitops(layers, layer_bits, convention), size_bits(layers, layer_bits, convention)
 
 

@@ -28,7 +28,7 @@ from bitsweep.estimate import estimate
 from bitsweep.space import Range
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
-from bitsweep.sweep import Arm, Comparison, Confirm, Constraint, Search, Source, Sweep
+from bitsweep.sweep import Arm, Comparison, Confirm, Constraint, Objective, Search, Source, Sweep
 from bitsweep.taking import Form
 from bitsweep.trial import parse_trial, trial_document
 
@@ -276,6 +276,49 @@ def test_learning_curves_of_learned_bits_are_one_panel(tmp_path: Path) -> None:
     assert titles == ["learned"]
 
 
+@pytest.mark.parametrize("seeds", [(1000,), (1001,), (1000, 1001)])
+def test_a_search_weighs_accuracy_against_the_cost_of_what_was_learned(
+    seeds: tuple[int, ...], tmp_path: Path
+) -> None:
+    from bitsweep.bits import Allocation, parse_bits
+    from bitsweep.execution.lookback import look_back
+
+    searched = replace(LEARNER, space={"x": Range(low=0.0, high=1.0)})
+    sweep = replace(
+        toy_sweep(
+            searched,
+            search=Search(sampler="random", configurations_per_arm=2, seeds=seeds),
+            confirm=Confirm(seeds=(0,)),
+        ),
+        objectives=(
+            Objective(metric="top1_percent"),
+            Objective(metric="size_bits", goal="minimize"),
+        ),
+    )
+    plan = toy_plan(sweep)
+    check_sweep(sweep, plan.declarations)
+    report = run_toy(sweep, tmp_path)
+    reader = Reader(open_to_read(str(tmp_path / "store.db")))
+    (study,) = look_back(plan, reader, reader.sweep("toy").id)
+    reader.close()
+    learned = {1000: "w3a4", 1001: "w2a4"}
+    sizes = [
+        plan.cost_at(
+            searched,
+            {},
+            Allocation.uniform(parse_bits(learned[seed])),
+            sweep.task.convention,
+        )[1]
+        for seed in seeds
+    ]
+
+    assert report.trials_failed == 0
+    assert "learned" in render(table_of(tmp_path), "text")
+    for one in study.seen:
+        assert one.told is not None and one.told.verdict == "complete"
+        assert one.told.values[1] == sum(sizes) / len(sizes)
+
+
 MISTAKES: dict[str, tuple[Sweep, str]] = {
     "no such arm": (
         toy_sweep(LEARNER, taking(of="heteo")),
@@ -323,7 +366,7 @@ MISTAKES: dict[str, tuple[Sweep, str]] = {
             toy_sweep(replace(LEARNER, space={"x": Range(low=0.0, high=1.0)})),
             constraints=(Constraint(metric="size_bits", at_most=1000.0),),
         ),
-        "arms.0.space: an arm whose bits are a result cannot be searched under costs",
+        "arms.0.space: a constraint refuses proposals untrained, and what learned bits cost",
     ),
     "learned bits compared at given ones": (
         toy_sweep(

@@ -1,10 +1,10 @@
 """What a study judges its configurations by: objectives, and constraints on costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bitsweep.bits import LEARNED, Bits
+from bitsweep.bits import LEARNED, Bits, parse_allocation
 from bitsweep.measurement import Goal
 from bitsweep.plan import Plan, bits_of
 from bitsweep.space import Parameters
@@ -12,19 +12,23 @@ from bitsweep.sweep import COST_METRICS, Arm, Constraint, Objective
 
 # The validation values of a trial: by metric, then by allocation.
 Validation = Mapping[str, Mapping[str, float]]
+# Beside the metrics: the labels of the allocations that a trial of learned bits was measured at.
+ALLOCATIONS = "allocations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Criteria:
     """Objectives and constraints, each with its bits; `cost` is arithmetic on parameters.
 
-    Where bits are a result, a value counts at the learned allocation, whatever that is.
+    Where bits are a result, a value counts at the learned allocation, whatever that is;
+    `learned_cost` then prices the label of one, which is known when the trial has measured.
     """
 
     objectives: tuple[tuple[Objective, tuple[Bits, ...]], ...]
     constraints: tuple[tuple[Constraint, tuple[Bits, ...]], ...]
     cost: Callable[[Parameters, Bits], Mapping[str, float]]
     judged: Objective
+    learned_cost: Callable[[Parameters, str], Mapping[str, float]] | None = None
 
     @property
     def goals(self) -> tuple[Goal, ...]:
@@ -56,6 +60,12 @@ class Criteria:
         """
         found = []
         for objective, at in self.objectives:
+            if objective.metric in COST_METRICS and self.learned_cost is not None:
+                means = list(self._learned_costs(parameters, by_seed, objective.metric))
+                if not means:
+                    return ()
+                found.append(fmean(means))
+                continue
             if objective.metric in COST_METRICS:
                 costs = [self.cost(parameters, one)[objective.metric] for one in at]
                 found.append(_combine(objective, costs))
@@ -70,6 +80,16 @@ class Criteria:
                 return ()
             found.append(fmean(combined))
         return tuple(found)
+
+    def _learned_costs(
+        self, parameters: Parameters, by_seed: Mapping[int, Sequence[Validation]], metric: str
+    ) -> Iterator[float]:
+        """The cost of what each seed has learned."""
+        assert self.learned_cost is not None
+        for seen in by_seed.values():
+            for validation in seen:
+                for label in validation.get(ALLOCATIONS, {}):
+                    yield self.learned_cost(parameters, label)[metric]
 
     def judged_value(self, values: Sequence[float]) -> float:
         """The value of the objective that is judged, among those of all."""
@@ -86,6 +106,11 @@ def make_criteria(plan: Plan, arm: Arm, at: Sequence[Bits]) -> Criteria:
         operations, size = plan.cost(arm, parameters, bits, convention)
         return {"bitops": operations, "size_bits": float(size)}
 
+    def learned_cost(parameters: Parameters, label: str) -> Mapping[str, float]:
+        allocation = parse_allocation(label)
+        operations, size = plan.cost_at(arm, parameters, allocation, convention)
+        return {"bitops": operations, "size_bits": float(size)}
+
     return Criteria(
         objectives=tuple(
             (one, bits_of(one.at, study=at, measured=measured)) for one in plan.sweep.objectives
@@ -95,6 +120,7 @@ def make_criteria(plan: Plan, arm: Arm, at: Sequence[Bits]) -> Criteria:
         ),
         cost=cost,
         judged=plan.sweep.judged,
+        learned_cost=learned_cost if plan.learns_bits(arm) else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bitsweep.bits import LEARNED, Bits
-from bitsweep.execution.criteria import Criteria, Validation
+from bitsweep.execution.criteria import ALLOCATIONS, Criteria, Validation
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import configuration_digest
 from bitsweep.search.base import Search, Told, Verdict
@@ -50,7 +50,8 @@ class Entry:
                     for one in on_validation
                 }
                 for name in metrics
-            },
+            }
+            | allocations(self.trial, [one.allocation.label for one in on_validation]),
         )
 
     def note_scores(self, scores: Sequence[Score], metrics: Sequence[str]) -> None:
@@ -78,7 +79,14 @@ def values_at(
     return {
         name: {label_of(trial, one.allocation): one.metric(name) for one in seen}
         for name in metrics
-    }
+    } | allocations(trial, [one.allocation for one in seen])
+
+
+def allocations(trial: Trial, labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The allocations that a trial of learned bits measured, for what they cost; else nothing."""
+    if not trial.learns_bits or not labels:
+        return {}
+    return {ALLOCATIONS: dict.fromkeys(labels, 1.0)}
 
 
 @dataclass(slots=True, kw_only=True)
