@@ -14,6 +14,7 @@ from bitsweep.analysis.shown import Shown, shown
 from bitsweep.analysis.table import UNSEARCHED, Cell, Compared, Difference, Table
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
+_SMALLEST_P = 1e-16
 FORMATS: tuple[str, ...] = get_args(Format)
 CONVENTIONS = {
     "body": "body layers only",
@@ -192,7 +193,7 @@ def by_image_text(one: ByImage | None) -> str:
     if one is None:
         return ""
     tests = ", ".join(
-        "no image differs" if pair is None else f"{pair.left}:{pair.right} p = {pair.p_exact:.3g}"
+        "no image differs" if pair is None else f"{pair.left}:{pair.right} {_p_text(pair.p_exact)}"
         for pair in one.pairs.values()
     )
     seeds = f"{len(one.pairs)} seed{'s' if len(one.pairs) > 1 else ''}"
@@ -212,6 +213,11 @@ def _effect(result: Paired, metric: Shown) -> str:
         return text
     low, high = metric.difference(result.low95), metric.difference(result.high95)
     return f"{text}, 95 % CI [{low}, {high}]"
+
+
+def _p_text(p: float) -> str:
+    """A p-value; far below what any assumption bears it is a bound."""
+    return f"p = {p:.3g}" if p >= _SMALLEST_P else f"p < {_SMALLEST_P:g}"
 
 
 def comparison_text(one: Compared, *, metric: str = "top1_percent") -> str:
