@@ -155,7 +155,7 @@ def test_a_checkpoint_without_plain_norms_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "allocation", "message"),
     [
-        ("lsq", "w=[2,3] a=[4,4]", "lsq cannot run given bits per layer"),
+        ("alq", "w=[2,3] a=[4,4]", "alq cannot run given bits per layer"),
         ("cpq_dropbits", "unknown", "has no bits: what it takes them from failed"),
     ],
 )
