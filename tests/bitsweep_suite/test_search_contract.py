@@ -424,3 +424,22 @@ def test_the_options_of_tpe_change_what_it_proposes(options: Tpe) -> None:
             one.tell(told(proposal, float(proposal["sharing"] == "bitwise")))
 
     assert asked[:4] == asked[30:34] and asked[:30] != asked[30:]
+
+
+@pytest.mark.parametrize("first", [(), ({"sharing": "off", "rate": 0.5},)])
+@pytest.mark.parametrize("sampler", CONDITIONAL)
+def test_an_ask_that_is_retracted_leaves_its_place_to_another(
+    sampler: Sampler, first: Sequence[Mapping[str, Value]]
+) -> None:
+    forestalled, plain = (search(sampler, CHOICES, first=first) for _ in range(2))
+    mine = forestalled.ask()
+    assert mine is not None
+    forestalled.retract(mine)
+    others = plain.ask()
+    assert others is not None
+    forestalled.recall(others, is_open=True)
+
+    if sampler == "qmc":  # its sequence goes on from what was drawn
+        assert forestalled.ask() is not None
+        return
+    assert forestalled.ask() == plain.ask()

@@ -339,21 +339,14 @@ class Conductor:
                 after=len(study.asked),
             )
         except Overtaken:
-            self._accept_late(study, parameters)
+            assert study.search is not None  # as in _learn
+            study.search.retract(parameters)
+            self._learn(study)
             return
         configuration = known or self._add(study, number, parameters, stage="search")
         configuration.open_asks += 1
         study.propose(configuration)
         self._settle_configuration(study, configuration)
-
-    def _accept_late(self, study: Study, parameters: Parameters) -> None:
-        """Another driver was first: the proposal may be its own, or one too many."""
-        self._learn(study)
-        if (known := study.known(parameters)) is not None:
-            known.open_asks += 1
-            self._settle_configuration(study, known)
-        elif study.asks_left > 0:
-            self._accept(study, parameters)
 
     def _can_confirm(self) -> bool:
         if self._sweep.confirm is None:

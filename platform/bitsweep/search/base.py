@@ -39,7 +39,8 @@ class Search(Protocol):
     """A sampler over one arm's space, rebuilt from the store at every start.
 
     ask returns parameters, or None when the space is exhausted; a proposal may repeat an earlier
-    one. recall says that an earlier life, or another driver, was given this proposal: call it in
+    one. retract takes an ask back that another driver forestalled, so that its place is free.
+    recall says that an earlier life, or another driver, was given this proposal: call it in
     the order of the proposals; is_open says that its result is not known yet. tell gives the
     result of a proposal that was asked or recalled, in any order; results that come as they
     are recalled rebuild the search exactly: its next proposal depends on the seed, the number of
@@ -47,6 +48,8 @@ class Search(Protocol):
     """
 
     def ask(self) -> dict[str, Value] | None: ...
+
+    def retract(self, parameters: Parameters, /) -> None: ...
 
     def recall(self, parameters: Parameters, /, *, is_open: bool = False) -> None: ...
 
@@ -68,6 +71,11 @@ class FirstPoints:
         point = dict(self._points[self._asked])
         self.recall(point, is_open=True)
         return point
+
+    def retract(self, parameters: Parameters, /) -> None:
+        """Pass on, and count back."""
+        self._asked -= 1
+        self._search.retract(parameters)
 
     def recall(self, parameters: Parameters, /, *, is_open: bool = False) -> None:
         """Pass on, and count."""

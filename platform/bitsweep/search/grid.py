@@ -26,6 +26,9 @@ class GridSearch:
                 return proposal
         return None
 
+    def retract(self, parameters: Parameters, /) -> None:
+        """An ask leaves nothing behind."""
+
     def recall(self, parameters: Parameters, /, *, is_open: bool = False) -> None:
         """Strike a point off."""
         self._known.add(canonical_json(dict(parameters)))

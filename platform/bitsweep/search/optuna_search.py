@@ -76,6 +76,12 @@ class OptunaSearch:
         self._open.setdefault(canonical_json(proposal), []).append(trial)
         return proposal
 
+    def retract(self, parameters: Parameters, /) -> None:
+        """Let the trial fail and the next one have its number: samplers pass over failed ones."""
+        trial = self._open[canonical_json(dict(parameters))].pop()
+        self._study.tell(trial, state=TrialState.FAIL)
+        self._asked -= 1
+
     def recall(self, parameters: Parameters, /, *, is_open: bool = False) -> None:
         """Enter an earlier proposal in its place, with the marks that its sampling left."""
         self._study.enqueue_trial(dict(parameters))

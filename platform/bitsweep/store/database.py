@@ -5,6 +5,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -233,16 +234,27 @@ def _sqlite_writer_pragmas(busy_milliseconds: int) -> Callable[[Any, Any], None]
     def prepare(connection: Any, _record: Any) -> None:  # a DB-API connection
         connection.isolation_level = None  # else the driver leaves DDL outside of transactions
         cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={busy_milliseconds}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA busy_timeout={busy_milliseconds}")
+        _begin_log(cursor, seconds=busy_milliseconds / 1e3)
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
     return prepare
+
+
+def _begin_log(cursor: sqlite3.Cursor, *, seconds: float) -> None:
+    """Turn WAL on. For that alone SQLite does not wait while another process opens a new file."""
+    end = monotonic() + seconds
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or monotonic() > end:
+                raise
+            sleep(0.01)
+        else:
+            return
 
 
 def _begin_to_write(connection: Connection) -> None:
