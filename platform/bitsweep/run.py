@@ -152,6 +152,7 @@ def _run(
                 mirror.wait()  # an interrupted run frees its workers first
         except KeyboardInterrupt:
             is_interrupted = conductor.interrupt() > 0 or not conductor.is_done()
+            mirror.hurry()
         finally:
             try:
                 recorder.finish(is_hasty=is_hasty)

@@ -125,7 +125,7 @@ def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Pa
     try:
         _wait_for_evaluations(tmp_path, 7)
         process.send_signal(signal.SIGINT)
-        out, complaints = process.communicate(timeout=30)
+        out, complaints = process.communicate(timeout=60)
     finally:
         process.kill()
 

@@ -201,7 +201,7 @@ def test_a_trainer_that_leaks_runs_out_of_memory_and_gives_it_back(tmp_path: Pat
     found = steps(JobRun(job, trainer=train))
 
     assert epochs(found) == [1]
-    assert isinstance(found[-1], Failed) and found[-1].reason.startswith("memory: over 0.")
+    assert isinstance(found[-1], Failed) and found[-1].reason.startswith("memory: over ")
     assert (resident_bytes() or 0) < before + 100_000_000
 
 

@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 
 CATCH_UP_SECONDS = 120.0
+HASTY_SECONDS = 15.0
 
 
 class MirrorProcess:
@@ -20,6 +21,7 @@ class MirrorProcess:
         self._is_wanted = mlflow_uri is not None
         self._process: subprocess.Popen[str] | None = None
         self._is_over = False
+        self._patience = CATCH_UP_SECONDS
         self.lag: str | None = None
 
     def __enter__(self) -> "MirrorProcess":
@@ -41,6 +43,10 @@ class MirrorProcess:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
+    def hurry(self) -> None:
+        """The user has interrupted and waits; `bitsweep mirror` does what is left."""
+        self._patience = HASTY_SECONDS
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -55,12 +61,12 @@ class MirrorProcess:
             return
         self.finish()
         try:
-            code = self._process.wait(timeout=CATCH_UP_SECONDS)
+            code = self._process.wait(timeout=self._patience)
             if code != 0:
                 complaint = self._process.stderr.read() if self._process.stderr else ""
                 lines = [line for line in complaint.splitlines() if line.strip()]
                 self.lag = lines[-1] if lines else f"ended with {code}"
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self.lag = f"did not catch up within {CATCH_UP_SECONDS:g} s"
+            self.lag = f"did not catch up within {self._patience:g} s"
         self._is_over = True

@@ -125,6 +125,7 @@ class PackedBranches(BranchLayer):
 
     def __init__(self, record: BranchRecord, source: BranchLayer) -> None:
         nn.Module.__init__(self)
+        self.held = None
         self.rows, self.narrow = source.rows, source.narrow
         self.kernels, self.geometry = source.kernels, source.geometry
         self.in_channels, self.is_depthwise = source.in_channels, source.is_depthwise
