@@ -49,9 +49,9 @@ CONFIG = {
     },
 }
 GROWTH = """
-import json, ray
+import ray
 ray.init({address!r}, log_to_driver=False, logging_level="ERROR")
-print(json.dumps([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]))
+print(sorted(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]))
 """
 
 
@@ -102,6 +102,13 @@ class Growing:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def shows(self, wanted: str, *command: str) -> None:
+        """Wait until a command prints this: the autoscaler looks once a second."""
+        end = time.monotonic() + START_SECONDS
+        while wanted not in (said := self.asked(*command)):
+            assert time.monotonic() < end, said
+            time.sleep(1)
+
     def close(self) -> None:
         """End the head, and with it the nodes that it started."""
         for which in (signal.SIGTERM, signal.SIGKILL):
@@ -130,14 +137,12 @@ def test_a_sweep_makes_the_cluster_grow_and_withdraws_its_request(
     ran = plugin.bitsweep(
         tmp_path, *words, "--wait-for-nodes", "--set", "resources.max_concurrent=2", **settings
     )
-    nodes = growing.asked(sys.executable, "-c", GROWTH.format(address=growing.address))
-    status = growing.asked("ray", "status", "--address", growing.address)
-
     assert refused.returncode == 2
     assert "wait-for-nodes" in refused.stderr
     assert ran.returncode == 0, ran.stderr
-    assert sorted(json.loads(nodes.splitlines()[-1])) == [0, 1, 1]
-    assert "From request_resources:\n (none)" in status
-    assert ask_store(tmp_path, "SELECT count(*) FROM outcomes WHERE status != 'finished'") == [
-        (0,)
-    ]
+    growing.shows("[0, 1.0, 1.0]", sys.executable, "-c", GROWTH.format(address=growing.address))
+    growing.shows(
+        "From request_resources:\n (none)", "ray", "status", "--address", growing.address
+    )
+    ended = ask_store(tmp_path / "results", "SELECT status FROM outcomes", name="bitsweep.db")
+    assert set(ended) == {("finished",)}
