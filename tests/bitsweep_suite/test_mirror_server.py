@@ -99,7 +99,9 @@ def documented() -> list[str]:
     """The filter strings of the user guide, for the toy instead of LSQ, which is less accurate."""
     section = GUIDE.read_text(encoding="utf-8").partition("**Finding runs.**")[2]
     block = section.partition("```text\n")[2].partition("```")[0]
-    return [line.replace("'lsq'", "'toy'").replace("> 80", "> 61.5") for line in block.splitlines()]
+    return [
+        line.replace("'lsq'", "'toy'").replace("> 80", "> 61.5") for line in block.splitlines()
+    ]
 
 
 def test_the_documented_filters_find_what_the_store_would(
