@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
+from bitsweep.errors import BAD_INPUT
 from bitsweep.store.database import DEFAULT_STORE
 from bitsweep_dashboards.access import guard, send_headers
 from bitsweep_dashboards.address import parse_place
@@ -24,7 +25,6 @@ from bitsweep_dashboards.pieces import in_pieces, piece_id
 from bitsweep_dashboards.prefix import path_prefix, under
 from bitsweep_dashboards.reading import Library, shown_address
 
-BAD_INPUT = 2
 PIECES = 2  # place of the pieces among the outputs
 REFRESH_MILLISECONDS = 3000
 STORE_VARIABLE = "BITSWEEP_STORE"

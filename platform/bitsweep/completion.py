@@ -14,14 +14,13 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from bitsweep.errors import BitsweepError, StoreLost
+from bitsweep.errors import BAD_INPUT, INTERRUPTED, SOME_FAILED, BitsweepError, StoreLost
 from bitsweep.run import RunReport
 from bitsweep.store.database import shown
 
 POST_SECONDS = 10.0
 COMMAND_SECONDS = 60.0
 _MOST_FAILURES = 20
-INTERRUPTED = 130
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,10 +79,11 @@ def exit_code(report: RunReport | None, error: BaseException | None) -> int:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if error is not None or report is None:
-        return 2 if isinstance(error, BitsweepError) and not isinstance(error, StoreLost) else 1
+        is_mistake = isinstance(error, BitsweepError) and not isinstance(error, StoreLost)
+        return BAD_INPUT if is_mistake else SOME_FAILED
     if report.is_interrupted:
         return INTERRUPTED
-    return 1 if report.trials_failed or report.is_stopped else 0
+    return SOME_FAILED if report.trials_failed or report.is_stopped else 0
 
 
 def tell(target: str, summary: Mapping[str, Any]) -> str | None:

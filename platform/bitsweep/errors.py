@@ -1,5 +1,10 @@
 """What can go wrong, in words a user understands; each ends a command with exit code 2."""
 
+# Exit codes of every command; 0 where all went well.
+SOME_FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
 
 class BitsweepError(Exception):
     """A message for the user: what was expected, what came and what to do. Never a traceback."""

@@ -115,7 +115,6 @@ def test_a_wrong_option_is_one_line(ran: Path) -> None:
 
 
 def test_onnx_of_one_width_is_written_and_compared(ran: Path) -> None:
-    pytest.importorskip("onnxruntime")
     made = exported(store_of(ran), trial_id(ran, *ABN), ran / "abn.onnx", "onnx", 2)
     (width,) = made.exported.widths
 

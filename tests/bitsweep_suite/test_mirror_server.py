@@ -71,7 +71,7 @@ def read(server: MlflowServer, run: Any, name: str, folder: Path) -> Any:
     return json.loads(text) if name.endswith(".json") else text
 
 
-def whole(server: MlflowServer, folder: Path, sweep: str) -> None:
+def assert_whole(server: MlflowServer, folder: Path, sweep: str) -> None:
     """Every trial is one run, ended as it should, with params and each epoch once."""
     runs = trials(found(server, sweep))
     rows = ask_store(
@@ -92,7 +92,7 @@ def whole(server: MlflowServer, folder: Path, sweep: str) -> None:
 
 
 def test_a_served_mirror_shows_every_trial_once(server: MlflowServer, folder: Path) -> None:
-    whole(server, folder, "served")
+    assert_whole(server, folder, "served")
 
 
 def documented() -> list[str]:
@@ -160,7 +160,7 @@ def test_a_rebuild_over_http_shows_what_was_shown(server: MlflowServer, folder: 
     assert done.returncode == 0, done.stderr
     assert {key: run.data.metrics for key, run in trials(runs).items()} == before
     assert old.isdisjoint(run.info.run_id for run in runs)
-    whole(server, folder, "served")
+    assert_whole(server, folder, "served")
 
 
 def test_confirmed_networks_are_registered_once_on_request(
@@ -202,7 +202,7 @@ def test_a_server_that_was_away_in_mid_sweep_is_caught_up(
 
     assert done == {"stopped", "started"}
     assert (report.mirror_lag, report.trials_failed) == (None, 0)
-    whole(server, tmp_path, "away")
+    assert_whole(server, tmp_path, "away")
 
 
 def test_a_server_that_stays_away_is_caught_up_by_the_command(
@@ -222,4 +222,4 @@ def test_a_server_that_stays_away_is_caught_up_by_the_command(
     assert report.trials_failed == 0 and report.mirror_lag is not None
     assert (down.returncode, down.stderr.count("\n")) == (2, 1)
     assert done.returncode == 0, done.stderr
-    whole(server, tmp_path, "later")
+    assert_whole(server, tmp_path, "later")

@@ -103,11 +103,11 @@ def test_set_replaces_one_key(override: str, found: Any, tmp_path: Path) -> None
 def test_the_json_schema_accepts_each_shipped_sweep(path: Path) -> None:
     document = tomllib.loads(path.read_text(encoding="utf-8"))
 
-    Draft202012Validator(json_schema()).validate(document)
+    assert [*Draft202012Validator(json_schema()).iter_errors(document)] == []
 
 
 def test_the_json_schema_accepts_every_table() -> None:
-    Draft202012Validator(json_schema()).validate(tomllib.loads(WHOLE))
+    assert [*Draft202012Validator(json_schema()).iter_errors(tomllib.loads(WHOLE))] == []
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,6 @@ def test_networks_for_vectors_leave_without_right_answers(method: str, tmp_path:
 
 @pytest.mark.parametrize("method", ["lsq", "ptq", "cpq_dropbits"])
 def test_onnx_takes_series(method: str, series: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
     trial, checkpoint = trained_on(series, tmp_path, method, {})
     (one,) = exported(trial, checkpoint, tmp_path / "x.onnx", "onnx", bits=tied(4)).widths
 
@@ -74,7 +73,6 @@ def test_onnx_takes_series(method: str, series: Path, tmp_path: Path) -> None:
 
 
 def test_onnx_takes_vectors(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
     trial, checkpoint = trained_on(write_vectors(tmp_path), tmp_path, "lsq", {})
     (one,) = exported(trial, checkpoint, tmp_path / "x.onnx", "onnx").widths
 
@@ -93,8 +91,6 @@ def test_onnx_takes_vectors(tmp_path: Path) -> None:
 def test_a_network_leaves_at_the_bits_that_it_learned(
     method: str, given: dict[str, Value], form: ExportForm, series: Path, tmp_path: Path
 ) -> None:
-    if form == "onnx":
-        pytest.importorskip("onnxruntime")
     trial, checkpoint = trained_on(
         series, tmp_path, method, given, epochs=40 if method == "cpq_dropbits" else 8
     )

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from tests.trainers_suite.packed_nets import packed
@@ -10,9 +11,6 @@ from tests.trainers_suite.packed_nets import packed
 from bitsweep.errors import InputError
 from bitsweep_trainers.packed.file import load
 from bitsweep_trainers.packed.onnx_graph import onnx_logits, write_onnx
-
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
 
 TOLERANCE = 2e-5
 CASES: list[tuple[str, str, tuple[int, ...], dict[str, Any]]] = [

@@ -7,11 +7,7 @@ import typer
 
 from bitsweep import __version__
 from bitsweep.cli import catalog, cluster, files, models, papers, results, running, stores, studies
-from bitsweep.errors import BitsweepError, StoreLost
-
-NOT_ALL_WELL = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
+from bitsweep.errors import BAD_INPUT, INTERRUPTED, SOME_FAILED, BitsweepError, StoreLost
 
 app = typer.Typer(
     name="bitsweep",
@@ -44,7 +40,7 @@ def main() -> None:
         app()
     except StoreLost as error:
         typer.echo(f"error: {error}", err=True)
-        sys.exit(NOT_ALL_WELL)
+        sys.exit(SOME_FAILED)
     except BitsweepError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(BAD_INPUT)

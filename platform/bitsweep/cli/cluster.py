@@ -4,28 +4,30 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bitsweep.cli.places import (
     MLFLOW_VARIABLE,
     STORE_VARIABLE,
+    FileArgument,
     JsonOption,
     MlflowOption,
     NodesOption,
+    RetryOption,
+    SetOption,
     StoreOption,
     WorkOption,
     store_address,
     work_place,
 )
-from bitsweep.errors import InputError
+from bitsweep.errors import INTERRUPTED, InputError
 
 if TYPE_CHECKING:
     from bitsweep.execution.cluster import JobRow
     from bitsweep.store.requests import Request
 
-INTERRUPTED = 130
 AddressOption = Annotated[
     str | None,
     typer.Option(
@@ -46,7 +48,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def submit(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file.")],
+    path: FileArgument,
     address: AddressOption = None,
     store: StoreOption = None,
     mlflow: MlflowOption = None,
@@ -58,13 +60,8 @@ def submit(
         ),
     ] = False,
     wait_for_nodes: NodesOption = False,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file."),
-    ] = None,
-    retry: Annotated[
-        Literal["failed"] | None, typer.Option(help="Run failed and diverged trials again.")
-    ] = None,
+    overrides: SetOption = None,
+    retry: RetryOption = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the log.")] = False,
 ) -> None:
     """Run a sweep as a job of a Ray cluster: the driver and its trials run there.

@@ -1,8 +1,8 @@
-"""Where a command finds its store and MLflow: options, then the environment, then ./results."""
+"""Options that commands share, and where these find store and MLflow."""
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,14 @@ NodesOption = Annotated[
         "--wait-for-nodes",
         help="The cluster can grow: ask its autoscaler for what the sweep wants, and wait.",
     ),
+]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file."),
+]
+RetryOption = Annotated[
+    Literal["failed"] | None, typer.Option(help="Run failed and diverged trials again.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 

@@ -13,22 +13,24 @@ import typer
 
 from bitsweep.cli.places import (
     COMMAND_VARIABLE,
+    FileArgument,
     JsonOption,
     MlflowOption,
     NodesOption,
+    RetryOption,
+    SetOption,
     StoreOption,
     WorkOption,
     mlflow_uri,
     store_address,
     work_place,
 )
+from bitsweep.errors import SOME_FAILED
 
 if TYPE_CHECKING:
     from bitsweep.plan import Plan
     from bitsweep.run import RunReport
 
-SOME_FAILED = 1
-INTERRUPTED = 130
 TOKEN_VARIABLE = "BITSWEEP_DASHBOARD_TOKEN"
 
 
@@ -40,7 +42,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    path: Annotated[Path, typer.Argument(metavar="FILE", help="The sweep file.")],
+    path: FileArgument,
     store: StoreOption = None,
     mlflow: MlflowOption = None,
     workspaces: WorkOption = None,
@@ -54,13 +56,8 @@ def run(
     trial: Annotated[
         str | None, typer.Option(help="Run this one trial again and compare its numbers.")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Replace a key of the file."),
-    ] = None,
-    retry: Annotated[
-        Literal["failed"] | None, typer.Option(help="Run failed and diverged trials again.")
-    ] = None,
+    overrides: SetOption = None,
+    retry: RetryOption = None,
     patience: Annotated[
         float,
         typer.Option(

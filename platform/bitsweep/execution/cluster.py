@@ -24,7 +24,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from bitsweep.errors import InputError, UnknownName
+from bitsweep.errors import INTERRUPTED, InputError, UnknownName
 from bitsweep.execution.shipping import stage
 
 API_VARIABLE = "RAY_API_SERVER_ADDRESS"
@@ -35,7 +35,6 @@ CONNECT_SECONDS = 5.0
 # How long Ray waits after SIGTERM before it kills a driver: enough to write what was measured.
 STOP_SECONDS = 30
 POLL_SECONDS = 1.0
-INTERRUPTED = 130
 # They report each upload and each connection, at a level of their own.
 _TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",

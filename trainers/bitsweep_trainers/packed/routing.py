@@ -150,13 +150,7 @@ class PackedRoutes:
     @torch.inference_mode()
     def run(self, images: Tensor, choose: Choose) -> Rollout:
         """Normalised samples (N, C, ...), each at the bits that are chosen for it."""
-        self._route.begin(choose)
-        logits = self._network(images)
-        return Rollout(
-            features=tuple(self._route.features),
-            actions=torch.stack(self._route.actions, 1),
-            logits=logits,
-        )
+        return self._route.rollout(self._network, images, choose)
 
 
 class _RoutedLayer(nn.Module):

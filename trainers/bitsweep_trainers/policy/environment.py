@@ -106,9 +106,13 @@ class Route:
         self.features: list[Tensor] = []
         self.actions: list[Tensor] = []
 
-    def begin(self, choose: Choose) -> None:
-        """Forget the images before; those that come are chosen for by `choose`."""
+    def rollout(self, network: nn.Module, samples: Tensor, choose: Choose) -> Rollout:
+        """Send samples (N, C, ...) through a network whose layers ask here for their bits."""
         self.choose, self.features, self.actions = choose, [], []
+        logits = network(samples)
+        return Rollout(
+            features=tuple(self.features), actions=torch.stack(self.actions, 1), logits=logits
+        )
 
     def action(self, decision: int, values: Tensor) -> Tensor:
         """The actions (N,) of a decision; taken when its first layer asks."""
@@ -271,13 +275,7 @@ class RoutedNetwork:
     @torch.no_grad()
     def run(self, images: Tensor, choose: Choose) -> Rollout:
         """Normalised images (N, C, H, W), each at the bits that are chosen for it."""
-        self._route.begin(choose)
-        logits = self._network(images)
-        return Rollout(
-            features=tuple(self._route.features),
-            actions=torch.stack(self._route.actions, 1),
-            logits=logits,
-        )
+        return self._route.rollout(self._network, images, choose)
 
 
 def num_features(layer: Quantized) -> int:
