@@ -1,12 +1,14 @@
 """Whether the thousandth trial costs what the first did: replayed curves, no training.
 
 Trials of 10 evaluations x 4 allocations go through the same search, recorder and story function
-as any sweep, with the local executor: once by random search, once by TPE over 10 arms. Prints
-milliseconds a trial in tenths of the run (and of processor time alone, which other work on the
-machine touches less), their growth, rows per second and the driver's memory. The rows a second
-are those of the recorder, from an evaluation to its commit; `all` is the whole run's rate.
+as any sweep, with the local executor: once by random search, once by TPE over 10 arms; and a tenth
+as many through Ray, where the trainer is the toy of the tests. Prints milliseconds a trial in
+tenths of the run (and of the driver's processor time, which other work on the machine touches
+less), their growth, rows per second and the driver's memory. The rows a second are those of the
+recorder, from an evaluation to its commit; `all` is the whole run's rate. Ray's start counts for
+the first tenth.
 
-    python benchmarks/scale.py [--trials 10000] [--sampler random|tpe]
+    python benchmarks/scale.py [--trials 10000] [--way random|tpe|ray]
 """
 
 import argparse
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,23 +34,41 @@ from bitsweep.execution.progress import Progress
 from bitsweep.execution.recorder import Recorder
 from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.plan import Plan
-from bitsweep.run import RunOptions
+from bitsweep.run import ExecutorName, RunOptions
 from bitsweep.space import Range
-from bitsweep.sweep import Arm, Objective, Resources, Search, Sweep, Task
+from bitsweep.sweep import Arm, Objective, Resources, Sampler, Search, Sweep, Task
 from bitsweep.testing import TOY_TRAINER, toy_declarations
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial
 
 WIDTHS = tuple(tied(bits) for bits in (2, 3, 4, 8))
 EPOCHS = 10
-ARMS = {"random": 1, "tpe": 10}
 LIMITS = {
     "random_last_tenth_over_first": 1.2,
     "tpe_last_tenth_over_first": 1.2,
+    "ray_last_tenth_over_first": 1.2,
     "random_driver_mib": 1536.0,
     "tpe_driver_mib": 1536.0,
+    "ray_driver_mib": 1536.0,
 }
 FLOORS = {"random_recorded_rows_per_second": 3000.0}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How trials are proposed and run; `share` of --trials of them."""
+
+    sampler: Sampler
+    arms: int
+    executor: ExecutorName
+    share: float = 1.0
+
+
+WAYS = {
+    "random": Way(sampler="random", arms=1, executor="local"),
+    "tpe": Way(sampler="tpe", arms=10, executor="local"),
+    "ray": Way(sampler="random", arms=1, executor="ray", share=0.1),
+}
 
 
 class Timed(Recorder):
@@ -87,16 +108,16 @@ def replay(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
         )
 
 
-def sweep_of(sampler: str, trials: int) -> Sweep:
+def sweep_of(way: Way, trials: int) -> Sweep:
     """One question over as many configurations as there are trials."""
     arms = tuple(
         Arm(
             name=f"arm{index}",
             method="toy_all",
             parameters={},
-            space={"x": Range(low=0.0, high=1.0)},
+            space={"x": Range(low=0.0, high=1.0 - 0.01 * index)},  # arms alike share their trials
         )
-        for index in range(ARMS[sampler])
+        for index in range(way.arms)
     )
     return Sweep(
         name="scale",
@@ -109,20 +130,21 @@ def sweep_of(sampler: str, trials: int) -> Sweep:
         ),
         arms=arms,
         objectives=(Objective(),),
-        search=Search(
-            sampler="tpe" if sampler == "tpe" else "random",
-            configurations_per_arm=trials // len(arms),
-        ),
+        search=Search(sampler=way.sampler, configurations_per_arm=trials // len(arms)),
         resources=Resources(),
     )
 
 
-def run(sampler: str, trials: int) -> dict[str, float]:
+def run(name: str, trials: int) -> dict[str, float]:
     """One sweep in an empty store: seconds of each tenth, rows a second, memory."""
+    way = WAYS[name]
+    begins: list[tuple[float, float]] = []
     ends: list[float] = []
     worked: list[float] = []
 
     def observe(progress: Progress) -> None:
+        if not begins:
+            begins.append((perf_counter(), process_time()))
         if progress.event.startswith("finished"):
             ends.append(perf_counter())
             worked.append(process_time())
@@ -130,24 +152,26 @@ def run(sampler: str, trials: int) -> dict[str, float]:
     story.LocalExecutor = partial(LocalExecutor, trainer=replay)  # type: ignore[attr-defined, assignment]
     story.Recorder = Timed  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="bitsweep-scale-") as folder:
-        options = RunOptions(store=str(Path(folder) / "store.db"), mlflow=None, executor="local")
-        plan = Plan(sweep=sweep_of(sampler, trials), declarations=toy_declarations())
-        begin, begin_of_work = perf_counter(), process_time()
+        options = RunOptions(
+            store=str(Path(folder) / "store.db"), mlflow=None, executor=way.executor
+        )
+        plan = Plan(sweep=sweep_of(way, trials), declarations=toy_declarations())
         report = story.run_sweep(plan, options, observe=observe)
+    ((begin, begin_of_work),) = begins
     spans, of_work = tenths(ends, begin), tenths(worked, begin_of_work)
     for index, (span, work) in enumerate(zip(spans, of_work, strict=True)):
         told = f"tenth {index + 1}: {span:7.2f} ms a trial, {work:6.2f} ms of processor time"
-        print(f"{sampler}: {told}", file=sys.stderr)
+        print(f"{name}: {told}", file=sys.stderr)
     memory_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rows = report.measurements_written
     return {
-        f"{sampler}_trials": float(report.trials_run),
-        f"{sampler}_ms_per_trial": fmean(spans),
-        f"{sampler}_last_tenth_over_first": spans[-1] / spans[0],
-        f"{sampler}_last_tenth_over_first_of_work": of_work[-1] / of_work[0],
-        f"{sampler}_all_rows_per_second": rows / (ends[-1] - begin),
-        f"{sampler}_recorded_rows_per_second": rows / Timed.seconds,
-        f"{sampler}_driver_mib": memory_kib / 1024,
+        f"{name}_trials": float(report.trials_run),
+        f"{name}_ms_per_trial": fmean(spans),
+        f"{name}_last_tenth_over_first": spans[-1] / spans[0],
+        f"{name}_last_tenth_over_first_of_work": of_work[-1] / of_work[0],
+        f"{name}_all_rows_per_second": rows / (ends[-1] - begin),
+        f"{name}_recorded_rows_per_second": rows / Timed.seconds,
+        f"{name}_driver_mib": memory_kib / 1024,
     }
 
 
@@ -162,15 +186,15 @@ def main() -> None:
     """Measure each sampler in a process of its own and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
-    parser.add_argument("--sampler", choices=list(ARMS), help="measure this one here")
+    parser.add_argument("--way", choices=list(WAYS), help="measure this one here")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    if given.sampler:
-        print(json.dumps(run(given.sampler, given.trials)))
+    if given.way:
+        print(json.dumps(run(given.way, round(given.trials * WAYS[given.way].share))))
         return
     figures: dict[str, float] = {}
-    for sampler in ARMS:
-        command = [sys.executable, __file__, "--sampler", sampler, "--trials", str(given.trials)]
+    for way in WAYS:
+        command = [sys.executable, __file__, "--way", way, "--trials", str(given.trials)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         figures |= json.loads(done.stdout.strip().splitlines()[-1])
     for name, value in figures.items():
