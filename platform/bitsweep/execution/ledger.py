@@ -16,6 +16,7 @@ from bitsweep.sweep import Stage
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
 SIBLING_FAILED = "a sibling failed"
+SIBLING_PRUNED = "a sibling was pruned"
 
 
 @dataclass(slots=True, kw_only=True)
