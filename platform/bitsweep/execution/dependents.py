@@ -125,7 +125,7 @@ def released(
         return _failed(waiting, plan, f"arm {waiting.source.arm!r} has no trial to take from")
     if waiting.source.take == "checkpoint":
         return Released(trials=_from_checkpoints(waiting, plan, parents))
-    (parent,) = parents  # one network learns its bits, or has taken them: see checks
+    (parent,) = parents  # one network learns its bits, or has taken them: see checks.sources
     if parent.outcome is None:
         return None
     if not isinstance(parent.outcome, Finished):
