@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bitsweep.bits import Allocation, parse_allocation
 from bitsweep.execution.roster import Entry, Study
 from bitsweep.plan import Plan
-from bitsweep.store.reader import Score
+from bitsweep.store.records import Score
 from bitsweep.sweep import Source, Stage
 from bitsweep.taking import taken
 from bitsweep.trial import Finished, Trial, status_of

@@ -10,7 +10,7 @@ from bitsweep.execution.roster import Configuration, Entry, Study, is_lost
 from bitsweep.execution.studies import FIXED, make_studies, stage_seeds, stage_trials
 from bitsweep.plan import Plan
 from bitsweep.space import Parameters
-from bitsweep.store.reader import Proposal
+from bitsweep.store.records import Proposal
 from bitsweep.store.writer import Overtaken
 from bitsweep.sweep import Stage
 from bitsweep.trial import Pruned
