@@ -10,11 +10,11 @@ from tests.bitsweep_suite.plugin import bitsweep
 
 from bitsweep.bits import tied
 from bitsweep.errors import InputError
+from bitsweep.exporter import ExportForm
 from bitsweep.model_export import ModelExport, export_model
 from bitsweep.repeat import repeat_trial
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
-from bitsweep.trainer import ExportForm
 from bitsweep_trainers.packed.file import load
 
 SWEEP = """
