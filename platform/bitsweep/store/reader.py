@@ -241,31 +241,7 @@ class Reader:
 
     def trial_rows(self, sweep_id: int) -> list[TrialRow]:
         """Every trial of a sweep's current arms with its status."""
-        members, trials, arms = schema.memberships, schema.trials, schema.arms
-        outcomes = schema.outcomes
-        joined = (
-            members.join(trials, trials.c.id == members.c.trial_id)
-            .outerjoin(arms, arms.c.id == members.c.arm_id)
-            .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
-        )
-        query = (
-            select(
-                trials.c.id.label("trial_id"),
-                arms.c.name.label("arm"),
-                trials.c.method,
-                trials.c.bits,
-                trials.c.seed,
-                members.c.stage,
-                status_column().label("status"),
-                func.coalesce(outcomes.c.reason, "").label("reason"),
-                trials.c.last_epoch,
-                trials.c.epochs,
-            )
-            .select_from(joined)
-            .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
-            .order_by(members.c.id)
-        )
-        return [TrialRow(**row) for row in self.rows(query)]
+        return [TrialRow(**row) for row in self.rows(trials_query(sweep_id))]
 
     def provenance(self, trial_id: str) -> list[dict[str, Any]]:
         """The attempts of a trial with code, packages and machine."""
@@ -299,6 +275,38 @@ class Reader:
             raise StoreError(
                 f"the query failed: {first_line(error)}{place_in(error, sql)}"
             ) from error
+
+
+def trials_query(sweep_id: int) -> Select[Any]:
+    """The trials of a sweep's current arms as columns of TrialRow, in the order of planning."""
+    members, trials, arms, outcomes = (
+        schema.memberships,
+        schema.trials,
+        schema.arms,
+        schema.outcomes,
+    )
+    joined = (
+        members.join(trials, trials.c.id == members.c.trial_id)
+        .outerjoin(arms, arms.c.id == members.c.arm_id)
+        .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
+    )
+    return (
+        select(
+            trials.c.id.label("trial_id"),
+            arms.c.name.label("arm"),
+            trials.c.method,
+            trials.c.bits,
+            trials.c.seed,
+            members.c.stage,
+            status_column().label("status"),
+            func.coalesce(outcomes.c.reason, "").label("reason"),
+            trials.c.last_epoch,
+            trials.c.epochs,
+        )
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
+        .order_by(members.c.id)
+    )
 
 
 def status_column() -> ColumnElement[Any]:
