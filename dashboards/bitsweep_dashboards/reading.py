@@ -30,7 +30,8 @@ from bitsweep.store.history import settings
 from bitsweep.store.listing import Activity, activities, all_arms, trial_page
 from bitsweep.store.logs import log_path, log_tail, work_root
 from bitsweep.store.pulse import pulse
-from bitsweep.store.reader import Reader, SweepRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import SweepRow
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.views import (
     CompareView,

@@ -12,7 +12,7 @@ from bitsweep.analysis.table import Table
 from bitsweep.analysis.trial_view import TrialView
 from bitsweep.store.asking import Answer
 from bitsweep.store.listing import Activity, TrialPage
-from bitsweep.store.reader import SweepRow
+from bitsweep.store.records import SweepRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

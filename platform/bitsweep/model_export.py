@@ -7,9 +7,9 @@ from pathlib import Path
 from bitsweep.bits import Bits
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Folders
+from bitsweep.exporter import Exported, ExportForm, load_exporter
 from bitsweep.run import folders_of
 from bitsweep.store.reader import Reader
-from bitsweep.trainer import Exported, ExportForm, load_exporter
 from bitsweep.trial import Finished, Trial
 
 # More images whose logits differ than float sums and rounding at an edge explain.

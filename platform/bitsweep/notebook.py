@@ -12,7 +12,8 @@ from bitsweep.measurement import Split
 from bitsweep.store.database import DEFAULT_STORE, open_to_read
 from bitsweep.store.frames import arms_parameters, view_rows
 from bitsweep.store.history import CurvePoint, curve_points
-from bitsweep.store.reader import Reader, SweepRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import SweepRow
 from bitsweep.sweep import Stage
 
 _ALL = 10**9

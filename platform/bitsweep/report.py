@@ -8,7 +8,8 @@ from bitsweep.analysis.render import notes, plain_cells
 from bitsweep.analysis.table import sweep_table
 from bitsweep.errors import InputError
 from bitsweep.figures.draw import sweep_chart
-from bitsweep.store.reader import Reader, TrialRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import TrialRow
 
 _FIGURES: tuple[tuple[Kind, str], ...] = (
     ("pareto", "Accuracy against BitOps"),

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from bitsweep.bits import Bits
-from bitsweep.cost import DEFAULT_CONVENTION, Convention, Layer, LayerBits
-from bitsweep.errors import InputError, UnknownName, nearest
+from bitsweep.cost import Layer, LayerBits
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
+from bitsweep.plugins import load, look_up
 from bitsweep.recipe import Recipe, recipe_document
 from bitsweep.space import Parameter, Parameters, Value
 from bitsweep.trial import Trial
@@ -21,14 +21,9 @@ from bitsweep.trial import Trial
 TRAINERS = "bitsweep.trainers"
 DECLARATIONS = "bitsweep.declarations"
 DATA_TOOLS = "bitsweep.data"
-EXPORTERS = "bitsweep.exporters"
-ExportForm = Literal["packed", "onnx"]
-T = TypeVar("T")
 Shape = tuple[int, ...]
 DataKind = Literal["images", "series", "vectors"]
 Learning = Literal["classification", "regression"]
-
-
 _UNPROVED_TOGETHER = frozenset({"ema_decay", "micro_batch_size", "precision"})
 
 
@@ -244,11 +239,11 @@ class Declarations:
 
     def method(self, name: str) -> MethodDeclaration:
         """The method of that name."""
-        return _look_up("method", name, self.methods)
+        return look_up("method", name, self.methods)
 
     def model(self, name: str) -> ModelDeclaration:
         """The model of that name."""
-        return _look_up("model", name, self.models)
+        return look_up("model", name, self.models)
 
     def data_set(self, name: str) -> DataDeclaration:
         """The data set of that name, or what lies at that path; InputError if it cannot be read.
@@ -257,7 +252,7 @@ class Declarations:
         """
         if "/" in name and self.data_of_path is not None:
             return self.data_of_path(Path(name))
-        return _look_up("data set", name, self.data)
+        return look_up("data set", name, self.data)
 
     def trainer(self, name: str) -> TrainerDeclaration | None:
         """What the trainer of that name declares; None for one that declares nothing."""
@@ -267,13 +262,6 @@ class Declarations:
         """What a trainer measures; one that declares nothing counts right answers and a loss."""
         declared = self.trainer(trainer)
         return (TOP1, LOSS) if declared is None else declared.metrics
-
-
-def _look_up(kind: str, name: str, known: Mapping[str, T]) -> T:
-    if name not in known:
-        hint = nearest(name, list(known))
-        raise UnknownName(f"unknown {kind} {name!r}{hint}; known: {', '.join(sorted(known))}")
-    return known[name]
 
 
 def load_declarations() -> Declarations:
@@ -291,7 +279,7 @@ def load_declarations() -> Declarations:
     data_of_path = None
     missing_compiler = _nothing_missing
     for entry in sorted(entry_points(group=DECLARATIONS), key=lambda one: one.name):
-        module = _load(entry)
+        module = load(entry)
         methods |= getattr(module, "METHODS", {})
         models |= getattr(module, "MODELS", {})
         data |= getattr(module, "DATA_SETS", {})
@@ -323,91 +311,21 @@ class DataTools(Protocol):
 def load_data_tools() -> DataTools:
     """The tools of the entry point `bitsweep.data`; UnknownName if no trainer package has any."""
     found = {entry.name: entry for entry in entry_points(group=DATA_TOOLS)}
-    tools: DataTools = _load(_look_up("data tool", "image", found))
+    tools: DataTools = load(look_up("data tool", "image", found))
     return tools
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SameLogits:
-    """How an exported file compares with the trained network at one width, on validation samples.
-
-    `bits` is the label of the width, or of the allocation that a file has for good. `num_apart`
-    counts samples of which an output differs by more than float sums do. A regression has no
-    answers that could agree or be right: None.
-    """
-
-    bits: str
-    images: int
-    largest_difference: float
-    largest_logit: float
-    num_apart: int
-    num_agreeing: int | None
-    num_correct: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exported:
-    """What an export wrote; payload_bits, what the model takes, is None for ONNX.
-
-    policy_bits: what a learned policy takes besides, which no size of the model claims.
-    convention: that of the claimed size.
-    """
-
-    payload_bits: int | None
-    padding_bits: int
-    header_bytes: int
-    file_bytes: int
-    claimed_bits: int
-    widths: tuple[SameLogits, ...]
-    policy_bits: int = 0
-    convention: Convention = DEFAULT_CONVENTION
-
-
-class Exporter(Protocol):
-    """Writes the network of a trial's checkpoint to a file, reads it back and compares them.
-
-    bits: the one width of a form that holds one; None: the largest. Raises InputError for what
-    the form cannot hold, OSError for a place that cannot be written.
-    """
-
-    def __call__(
-        self,
-        trial: Trial,
-        checkpoint: Path,
-        output: Path,
-        /,
-        *,
-        form: ExportForm,
-        bits: Bits | None,
-    ) -> Exported: ...
-
-
-def load_exporter(name: str) -> Exporter:
-    """The exporter of the trainer of that name; UnknownName if it has none."""
-    found = {entry.name: entry for entry in entry_points(group=EXPORTERS)}
-    exporter: Exporter = _load(_look_up("exporter", name, found))
-    return exporter
 
 
 def check_trainer(name: str) -> None:
     """Raise UnknownName if no entry point has the name; "module:function" is not looked into."""
     if ":" not in name:
-        _look_up("trainer", name, {entry.name: entry for entry in entry_points(group=TRAINERS)})
+        look_up("trainer", name, {entry.name: entry for entry in entry_points(group=TRAINERS)})
 
 
 def load_trainer(name: str) -> Trainer:
     """The trainer of an entry point or of "module:function"; UnknownName if there is none."""
     if ":" in name:
-        trainer: Trainer = _load(EntryPoint(name="", value=name, group=TRAINERS))
+        trainer: Trainer = load(EntryPoint(name="", value=name, group=TRAINERS))
         return trainer
     found = {entry.name: entry for entry in entry_points(group=TRAINERS)}
-    loaded: Trainer = _load(_look_up("trainer", name, found))
+    loaded: Trainer = load(look_up("trainer", name, found))
     return loaded
-
-
-def _load(entry: EntryPoint) -> Any:  # a plug-in: anything may come
-    try:
-        return entry.load()
-    except Exception as error:  # and anything may be raised
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"the plug-in {entry.value!r} cannot be loaded: {reason}") from error

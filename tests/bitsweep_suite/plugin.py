@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 KILL_VARIABLE = "BITSWEEP_TEST_KILL"
+BITSWEEP = (sys.executable, "-c", "from bitsweep.cli import main; main()")
+RUN = ("run", "toy.toml", "--executor", "local", "--mlflow", "none")
 MODULE = """
 import os
 import signal
@@ -114,7 +116,13 @@ at = "w3a3"
 """
 
 
-def install(folder: Path) -> Path:
+def fixed_that(act: str) -> str:
+    """The sweep whose first arm's trials do something: hang, raise, be slow."""
+    fixed = 'name = "fixed"\nmethod = "toy"'
+    return SWEEP.replace(fixed, f'{fixed}\nparameters = {{ act = "{act}" }}')
+
+
+def install(folder: Path, text: str = SWEEP) -> Path:
     """Write the plug-in and its sweep file; return the folder to put on the path."""
     site = folder / "site"
     info = site / "toy_plugin-1.0.dist-info"
@@ -124,7 +132,7 @@ def install(folder: Path) -> Path:
     (info / "METADATA").write_text(metadata, encoding="utf-8")
     entry = "[bitsweep.declarations]\ntoy = toy_plugin\n"
     (info / "entry_points.txt").write_text(entry, encoding="utf-8")
-    (folder / "toy.toml").write_text(SWEEP, encoding="utf-8")
+    (folder / "toy.toml").write_text(text, encoding="utf-8")
     return site
 
 
@@ -143,7 +151,7 @@ def bitsweep(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in the folder; a traceback is never an answer, unless others' logs hold it."""
     done = subprocess.run(
-        [sys.executable, "-c", "from bitsweep.cli import main; main()", *arguments],
+        [*BITSWEEP, *arguments],
         cwd=folder,
         env=environment(folder, **changes),
         capture_output=True,
@@ -154,6 +162,20 @@ def bitsweep(
     return done
 
 
+def start(
+    folder: Path, *arguments: str, stderr: int | None = subprocess.PIPE, **changes: str
+) -> "subprocess.Popen[str]":
+    """A command that goes on in the folder; stderr: as of Popen."""
+    return subprocess.Popen(
+        [*BITSWEEP, *arguments],
+        cwd=folder,
+        env=environment(folder, **changes),
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
 def run_sweep(folder: Path, *arguments: str) -> dict[str, Any]:
     """Run the sweep file to its end without a mirror; return the JSON document."""
     done = bitsweep(folder, *RUN, "--json", *arguments)
@@ -162,4 +184,8 @@ def run_sweep(folder: Path, *arguments: str) -> dict[str, Any]:
     return document
 
 
-RUN = ("run", "toy.toml", "--executor", "local", "--mlflow", "none")
+def run_text(folder: Path, name: str, text: str) -> None:
+    """Run a sweep of that name and text in an empty folder to its end, without Ray and mirror."""
+    (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    done = bitsweep(folder, "run", f"{name}.toml", *RUN[2:])
+    assert done.returncode == 0, done.stderr

@@ -27,10 +27,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def spoilt(folder: Path, old: str, new: str) -> Path:
     """A folder with the plug-in and the sweep file changed."""
-    plugin.install(folder)
     text = plugin.SWEEP.replace(old, new)
     assert text != plugin.SWEEP
-    (folder / "toy.toml").write_text(text, encoding="utf-8")
+    plugin.install(folder, text)
     return folder
 
 

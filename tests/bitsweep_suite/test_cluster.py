@@ -15,10 +15,7 @@ from tests.bitsweep_suite.toys import ask_store
 from bitsweep.errors import StoreError
 
 pytestmark = pytest.mark.real
-SLOW = plugin.SWEEP.replace(
-    'name = "fixed"\nmethod = "toy"',
-    'name = "fixed"\nmethod = "toy"\nparameters = { act = "slow" }',
-)
+SLOW = plugin.fixed_that("slow")
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +34,7 @@ class User:
     """Somebody with a folder, a plug-in, a sweep file and an account on the cluster."""
 
     def __init__(self, folder: Path, cluster: LoopbackCluster, *, text: str) -> None:
-        plugin.install(folder)
-        (folder / "toy.toml").write_text(text, encoding="utf-8")
+        plugin.install(folder, text)
         self.folder, self.cluster = folder, cluster
         self.store = folder / "kept" / "store.db"
 

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -54,12 +52,11 @@ def test_a_web_hook_gets_a_summary(hook: tuple[str, list[Any]], tmp_path: Path) 
 
 
 def test_a_command_of_the_sweep_file_gets_it_on_its_input(tmp_path: Path) -> None:
-    plugin.install(tmp_path)
     text = plugin.SWEEP.replace(
         'cost = "seconds"',
         'cost = "seconds"\non_completion = "cat > told.json; echo $BITSWEEP_STATUS > status"',
     ).replace('method = "toy"\n\n', 'method = "toy"\nparameters = { act = "raise" }\n\n', 1)
-    (tmp_path / "toy.toml").write_text(text, encoding="utf-8")
+    plugin.install(tmp_path, text)
     done = plugin.bitsweep(tmp_path, *plugin.RUN)
     told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
 
@@ -80,32 +77,18 @@ def test_an_error_is_told_too(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_is_told_too(tmp_path: Path) -> None:
-    plugin.install(tmp_path)
-    text = plugin.SWEEP.replace(
-        'name = "fixed"\nmethod = "toy"',
-        'name = "fixed"\nmethod = "toy"\nparameters = { act = "hang" }',
-    )
-    (tmp_path / "toy.toml").write_text(text, encoding="utf-8")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from bitsweep.cli import main; main()", *plugin.RUN),
-            *("--on-completion", "cat > told.json"),
-        ],
-        cwd=tmp_path,
-        env=plugin.environment(tmp_path),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    plugin.install(tmp_path, plugin.fixed_that("hang"))
+    process = plugin.start(tmp_path, *plugin.RUN, "--on-completion", "cat > told.json")
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("results/workspaces/*/outbox.jsonl")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     time.sleep(1.0)
     process.send_signal(signal.SIGTERM)
-    code = process.wait(timeout=60)
+    process.communicate(timeout=60)
     told = json.loads((tmp_path / "told.json").read_text(encoding="utf-8"))
 
-    assert (code, told["exit_code"], told["status"]) == (130, 130, "interrupted")
+    assert (process.returncode, told["exit_code"], told["status"]) == (130, 130, "interrupted")
 
 
 @pytest.mark.parametrize(

@@ -419,8 +419,7 @@ PLACES = [
 def test_after_a_kill_dependent_trials_complete_as_if_nothing_was(
     place: str, count: int, tmp_path: Path
 ) -> None:
-    plugin.install(tmp_path)
-    (tmp_path / "toy.toml").write_text(TEXT, encoding="utf-8")
+    plugin.install(tmp_path, TEXT)
     kill = f"{place}:{count}:{tmp_path / 'killed'}"
     killed = plugin.bitsweep(tmp_path, *plugin.RUN, BITSWEEP_TEST_KILL=kill)
     document = plugin.run_sweep(tmp_path)
@@ -440,8 +439,7 @@ def test_after_a_kill_dependent_trials_complete_as_if_nothing_was(
 
 
 def test_the_file_says_what_an_arm_takes(tmp_path: Path) -> None:
-    plugin.install(tmp_path)
-    (tmp_path / "toy.toml").write_text(TEXT, encoding="utf-8")
+    plugin.install(tmp_path, TEXT)
     dry = plugin.bitsweep(tmp_path, "run", "toy.toml", "--dry-run", "--json")
     wrong = TEXT.replace('take = "checkpoint"', 'take = "weights"')
     (tmp_path / "wrong.toml").write_text(wrong, encoding="utf-8")

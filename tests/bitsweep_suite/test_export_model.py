@@ -6,15 +6,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.bitsweep_suite.plugin import bitsweep
+from tests.bitsweep_suite.plugin import bitsweep, run_text
 
 from bitsweep.bits import tied
 from bitsweep.errors import InputError
+from bitsweep.exporter import ExportForm
 from bitsweep.model_export import ModelExport, export_model
 from bitsweep.repeat import repeat_trial
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
-from bitsweep.trainer import ExportForm
 from bitsweep_trainers.packed.file import load
 
 SWEEP = """
@@ -59,9 +59,7 @@ seeds = [0]
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the sweep ran; tests only add files."""
     folder = tmp_path_factory.mktemp("ran")
-    (folder / "tiny.toml").write_text(SWEEP, encoding="utf-8")
-    done = bitsweep(folder, "run", "tiny.toml", "--executor", "local", "--mlflow", "none")
-    assert done.returncode == 0, done.stderr
+    run_text(folder, "tiny", SWEEP)
     return folder
 
 

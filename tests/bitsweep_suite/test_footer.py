@@ -20,12 +20,11 @@ at = [2]
 def notes(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The text of a table of a search with two objectives and a limit."""
     folder = tmp_path_factory.mktemp("made")
-    plugin.install(folder)
     text = plugin.SWEEP.replace('name = "searched"\nmethod = "toy"', SEARCHED)
     text = text.replace("[confirm]", f"{ADDED}\n[confirm]\nbest_per_arm = 2")
     text = text.replace('sharing = { choice = ["off", "bitwise"] }', BRANCHES)
     text = text.replace("seeds = [1000]", f"seeds = [1000, 1001]\n{SCHEDULER}")
-    (folder / "toy.toml").write_text(text, encoding="utf-8")
+    plugin.install(folder, text)
     run_sweep(folder, "--set", "search.configurations_per_arm=6")
     return bitsweep(folder, "table", "toy").stdout
 

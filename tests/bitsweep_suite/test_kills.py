@@ -1,8 +1,6 @@
 """kill -9 in mid-sweep, then the same command: nothing is lost, doubled or run again."""
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -111,17 +109,8 @@ def test_a_sweep_killed_again_and_again_still_ends(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Path) -> None:
-    plugin.install(tmp_path)
-    text = plugin.SWEEP.replace('name = "fixed"\nmethod = "toy"', HANGING)
-    (tmp_path / "toy.toml").write_text(text, encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from bitsweep.cli import main; main()", *plugin.RUN],
-        cwd=tmp_path,
-        env=plugin.environment(tmp_path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    plugin.install(tmp_path, plugin.fixed_that("hang"))
+    process = plugin.start(tmp_path, *plugin.RUN)
     try:
         _wait_for_evaluations(tmp_path, 7)
         process.send_signal(signal.SIGINT)
@@ -134,9 +123,6 @@ def test_an_interrupt_keeps_what_was_measured_and_says_how_to_go_on(tmp_path: Pa
     statuses = rows(tmp_path, "SELECT status, COUNT(*) FROM outcomes GROUP BY 1 ORDER BY 1")
     assert statuses == [("finished", 3), ("interrupted", 1)]
     assert rows(tmp_path, "SELECT * FROM claims") == []
-
-
-HANGING = 'name = "fixed"\nmethod = "toy"\nparameters = { act = "hang" }'
 
 
 def _wait_for_evaluations(folder: Path, count: int) -> None:

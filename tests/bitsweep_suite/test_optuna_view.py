@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -12,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 from tests.bitsweep_suite import plugin
-from tests.bitsweep_suite.plugin import bitsweep, environment, run_sweep
+from tests.bitsweep_suite.plugin import bitsweep, run_sweep, start
 
 MISSING = "raise ImportError('as if it were not installed')\n"
 
@@ -29,11 +27,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def address(made: Path) -> Iterator[str]:
     """The address that the running command prints."""
-    code = "from bitsweep.cli import main; main()"
-    command = [sys.executable, "-u", "-c", code, "optuna", "toy", "--port", "0"]
-    with subprocess.Popen(
-        command, cwd=made, env=environment(made), stdout=subprocess.PIPE, text=True
-    ) as server:
+    with start(made, "optuna", "toy", "--port", "0", stderr=None, PYTHONUNBUFFERED="1") as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)

@@ -2,7 +2,6 @@
 
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -181,19 +180,14 @@ max_concurrent = 2
 def test_workers_of_a_cluster_go_on_while_postgresql_is_away(
     server: PostgresServer, tmp_path: Path
 ) -> None:
-    plugin.install(tmp_path)
     fixed = plugin.SWEEP.partition("[[arms]]")[0] + SLOW + "[confirm]\nseeds = [0, 1]\n"
-    (tmp_path / "toy.toml").write_text(fixed + "[[objectives]]\n", encoding="utf-8")
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from bitsweep.cli import main; main()", "run", "toy.toml"),
-            *("--store", server.url, "--mlflow", f"sqlite:///{tmp_path / 'mlflow.db'}"),
-        ],
-        cwd=tmp_path,
-        env=plugin.environment(tmp_path, PYTHONWARNINGS="ignore"),
-        stdout=subprocess.PIPE,
+    plugin.install(tmp_path, fixed + "[[objectives]]\n")
+    mirror = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    process = plugin.start(
+        tmp_path,
+        *("run", "toy.toml", "--store", server.url, "--mlflow", mirror),
         stderr=subprocess.STDOUT,
-        text=True,
+        PYTHONWARNINGS="ignore",
     )
     try:
         slow = "SELECT COUNT(*) FROM evaluations e JOIN memberships m USING (trial_id) "

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,6 @@ from tests.bitsweep_suite.clusters import LoopbackCluster
 
 pytestmark = pytest.mark.real
 SAMPLE = re.compile(r"^ray_(bitsweep_\w+)\{(.*)\} (\S+)$", re.M)
-SLOW = plugin.SWEEP.replace(
-    'name = "fixed"\nmethod = "toy"',
-    'name = "fixed"\nmethod = "toy"\nparameters = { act = "slow" }',
-)
 
 
 @pytest.fixture
@@ -50,18 +45,12 @@ def scraped(cluster: LoopbackCluster) -> dict[str, float]:
 
 
 def test_trials_and_measurements_are_counted(cluster: LoopbackCluster, tmp_path: Path) -> None:
-    plugin.install(tmp_path)
-    (tmp_path / "toy.toml").write_text(SLOW, encoding="utf-8")
-    driver = subprocess.Popen(
-        [
-            *(sys.executable, "-c", "from bitsweep.cli import main; main()", "run", "toy.toml"),
-            *("--mlflow", "none", "--address", cluster.gcs_address),
-        ],
-        cwd=tmp_path,
-        env=plugin.environment(tmp_path, **cluster.environment),
-        stdout=subprocess.PIPE,
+    plugin.install(tmp_path, plugin.fixed_that("slow"))
+    driver = plugin.start(
+        tmp_path,
+        *("run", "toy.toml", "--mlflow", "none", "--address", cluster.gcs_address),
         stderr=subprocess.STDOUT,
-        text=True,
+        **cluster.environment,
     )
     try:
         seen: dict[str, float] = {}

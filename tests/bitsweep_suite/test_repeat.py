@@ -4,7 +4,6 @@ import json
 import shlex
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +48,7 @@ def ran(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
     program, *words = shlex.split(command)
     assert program == "bitsweep"
     return subprocess.run(
-        [sys.executable, "-c", "from bitsweep.cli import main; main()", *words],
+        [*plugin.BITSWEEP, *words],
         cwd=folder,
         env=plugin.environment(folder),
         capture_output=True,

@@ -9,6 +9,7 @@ from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # n
 from tests.bitsweep_suite.sweep_texts import DECLARATIONS, WHOLE, read
 
 from bitsweep.bits import tied
+from bitsweep.cli.files import schema
 from bitsweep.cost import Convention
 from bitsweep.space import Choice, Range
 from bitsweep.specfile import json_schema, read_sweep, stored_sweep
@@ -123,6 +124,22 @@ def test_the_json_schema_refuses_what_the_parser_refuses(old: str, new: str) -> 
     document = tomllib.loads(WHOLE.replace(old, new))
 
     assert not Draft202012Validator(json_schema()).is_valid(document)
+
+
+def test_the_committed_schema_is_the_one_that_is_printed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    schema()
+    committed = (ROOT / "docs" / "sweep.schema.json").read_text(encoding="utf-8")
+
+    assert committed == capsys.readouterr().out, "run make docs"
+
+
+def test_editors_are_led_to_the_committed_schema() -> None:
+    (rule,) = tomllib.loads((ROOT / ".taplo.toml").read_text(encoding="utf-8"))["rule"]
+
+    assert sorted(ROOT.glob(rule["include"][0])) == SWEEP_FILES
+    assert (ROOT / rule["schema"]["path"]).is_file()
 
 
 def test_the_json_schema_is_itself_valid() -> None:

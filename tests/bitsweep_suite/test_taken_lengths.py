@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.bitsweep_suite.plugin import bitsweep
+from tests.bitsweep_suite.plugin import bitsweep, run_text
 
 SWEEP = """
 schema = 1
@@ -63,9 +63,7 @@ seeds = [0]
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the sweep ran."""
     folder = tmp_path_factory.mktemp("ran")
-    (folder / "lengths.toml").write_text(SWEEP, encoding="utf-8")
-    done = bitsweep(folder, "run", "lengths.toml", "--executor", "local", "--mlflow", "none")
-    assert done.returncode == 0, done.stderr
+    run_text(folder, "lengths", SWEEP)
     return folder
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +119,7 @@ def test_logs_stay_when_workspaces_are_cleared_and_a_command_reads_them(tmp_path
 
 def _logs(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", "from bitsweep.cli import main; main()", "logs", *arguments],
+        [*plugin.BITSWEEP, "logs", *arguments],
         cwd=folder,
         env=plugin.environment(folder),
         capture_output=True,

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,25 +20,12 @@ from bitsweep.store.database import open_to_write
 from bitsweep.store.requests import ask, last_request, requested
 from bitsweep.trial import Finished, Outcome
 
-SLOW = plugin.SWEEP.replace(
-    'name = "fixed"\nmethod = "toy"',
-    'name = "fixed"\nmethod = "toy"\nparameters = { act = "slow" }',
-)
-
 
 @contextmanager
 def slow_run(folder: Path) -> Iterator["subprocess.Popen[str]"]:
     """A driver in the folder whose first arm's trials take their time; one is running."""
-    plugin.install(folder)
-    (folder / "toy.toml").write_text(SLOW, encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from bitsweep.cli import main; main()", *plugin.RUN],
-        cwd=folder,
-        env=plugin.environment(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    plugin.install(folder, plugin.fixed_that("slow"))
+    process = plugin.start(folder, *plugin.RUN)
     try:
         wait_until(
             folder,

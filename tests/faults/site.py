@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from random import Random
 from typing import Any
 
 from tests.bitsweep_suite.clusters import LoopbackCluster
+from tests.bitsweep_suite.plugin import BITSWEEP
 from tests.faults.ledger import Line, Verdict, ask, began, finished, judge, read_ledger, running
 
 SWEEP = """# bitsweep run toy.toml
@@ -115,7 +115,7 @@ class Site:
     def bitsweep(self, *words: str, timeout: float = 2 * WAIT_SECONDS) -> Any:  # CompletedProcess
         """A command that is run to its end."""
         return subprocess.run(
-            [sys.executable, "-c", "from bitsweep.cli import main; main()", *words],
+            [*BITSWEEP, *words],
             cwd=self.folder,
             env=self._environment(),
             capture_output=True,
@@ -251,8 +251,7 @@ class Site:
         if self.cluster is not None:
             where = ["--address", self.cluster.gcs_address]
         fixed = ["run", "toy.toml", *where, "--mlflow", self.mlflow, "--store", self.store]
-        start = [sys.executable, "-c", "from bitsweep.cli import main; main()"]
-        return [*start, *fixed, *self.words, *words]
+        return [*BITSWEEP, *fixed, *self.words, *words]
 
     def _environment(self) -> Mapping[str, str]:
         kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}

@@ -8,8 +8,8 @@ from tests.trainers_suite.path_trials import trained_on, write_series, write_vec
 
 from bitsweep.bits import parse_allocation, tied
 from bitsweep.errors import InputError
+from bitsweep.exporter import Exported, ExportForm, load_exporter
 from bitsweep.space import Value
-from bitsweep.trainer import Exported, ExportForm, load_exporter
 from bitsweep.trial import Trial
 from bitsweep_trainers.export import trained_network
 from bitsweep_trainers.methods.declared import METHODS as DECLARED

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bitsweep.bits import Allocation, Bits, labels
 from bitsweep.errors import InputError
-from bitsweep.trainer import Exported, ExportForm, SameLogits
+from bitsweep.exporter import Exported, ExportForm, SameLogits
 from bitsweep.trial import Trial, parse_trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise

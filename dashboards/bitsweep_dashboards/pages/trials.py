@@ -5,7 +5,7 @@ from typing import Any
 
 from dash import html
 
-from bitsweep.store.reader import TrialRow
+from bitsweep.store.records import TrialRow
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.pages.parts import LABELS, link, picker, plain_table, scroll_box
 from bitsweep_dashboards.reading import STATUSES, TRIALS_PER_PAGE

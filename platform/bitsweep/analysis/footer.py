@@ -7,7 +7,8 @@ from typing import Any
 from bitsweep.analysis.shown import shown
 from bitsweep.errors import InputError
 from bitsweep.store.history import refused_counts, spent
-from bitsweep.store.reader import ArmRow, Reader, ResultRow, SweepRow, TrialRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import ArmRow, ResultRow, SweepRow, TrialRow
 from bitsweep.sweep import COST_METRICS
 from bitsweep.toml_document import stored_document
 

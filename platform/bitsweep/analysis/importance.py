@@ -15,7 +15,8 @@ from bitsweep.analysis.chart import Bars, Chart, method_look
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.store.history import Searched, searched
-from bitsweep.store.reader import Reader, SweepRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import SweepRow
 
 FEWEST = 4
 _TREES = 64

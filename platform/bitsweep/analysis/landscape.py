@@ -17,7 +17,8 @@ from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.store.history import Searched, searched
-from bitsweep.store.reader import Reader, SweepRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import SweepRow
 
 ABSENT = "absent"
 BELOW = -0.15

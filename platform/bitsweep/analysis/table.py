@@ -17,7 +17,8 @@ from bitsweep.analysis.published import Published
 from bitsweep.bits import LEARNED, parse_allocation
 from bitsweep.measurement import Split
 from bitsweep.store.answers import kept_answers
-from bitsweep.store.reader import ArmRow, ComparisonRow, Reader, ResultRow, SweepRow, TrialRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import ArmRow, ComparisonRow, ResultRow, SweepRow, TrialRow
 
 FULL_PRECISION = "w32a32"
 UNSEARCHED = "\u2021"  # a double dagger

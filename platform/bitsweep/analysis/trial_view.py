@@ -9,7 +9,8 @@ from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError, UnknownName
 from bitsweep.store.listing import trial_status
-from bitsweep.store.reader import Reader, Score
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import Score
 from bitsweep.trial import Trial, trial_document
 
 LAST_LINES = 20

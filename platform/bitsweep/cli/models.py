@@ -10,12 +10,12 @@ import typer
 from bitsweep.cli.places import JsonOption, StoreOption, WorkOption, store_address, work_place
 from bitsweep.cli.results import open_reader
 from bitsweep.errors import InputError
-from bitsweep.trainer import ExportForm
+from bitsweep.exporter import ExportForm
 
 if TYPE_CHECKING:
     from bitsweep.bits import Bits
+    from bitsweep.exporter import SameLogits
     from bitsweep.model_export import ModelExport
-    from bitsweep.trainer import SameLogits
 
 NOT_THE_SAME = 1
 

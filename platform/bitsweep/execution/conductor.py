@@ -8,29 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from bitsweep.errors import Conflict
 from bitsweep.execution.base import Folders, Job
 from bitsweep.execution.breakers import START_FAILED, Breakers
-from bitsweep.execution.dependents import Dependents, Waiting, unknown_trial
-from bitsweep.execution.ledger import SIBLING_FAILED, Ledger
+from bitsweep.execution.dependents import Dependents, unknown_trial
+from bitsweep.execution.ledger import SIBLING_PRUNED, Ledger
 from bitsweep.execution.placement import memory_bytes
 from bitsweep.execution.progress import Progress, describe, progress_of
+from bitsweep.execution.proposals import Proposals
 from bitsweep.execution.pruning import Pruner
 from bitsweep.execution.recorder import Recorder
-from bitsweep.execution.roster import Configuration, Entry, Study, is_lost
-from bitsweep.execution.studies import (
-    FIXED,
-    make_studies,
-    stage_seeds,
-    stage_trials,
-    trials_per_seed,
-    trials_to_come,
-)
+from bitsweep.execution.roster import Entry
+from bitsweep.execution.studies import trials_per_seed, trials_to_come
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
-from bitsweep.space import Parameters
-from bitsweep.store.writer import Overtaken
-from bitsweep.sweep import Stage
 from bitsweep.trial import Failed, Finished, Interrupted, Outcome, Pruned
-
-SIBLING_PRUNED = "a sibling was pruned"
 
 
 class Conductor:
@@ -51,30 +40,29 @@ class Conductor:
         self._recorder = recorder
         self._folders = folders
         self._observe = observe
-        dependents = Dependents(plan, scores=recorder.scores)
+        self._dependents = Dependents(plan, scores=recorder.scores)
         self._ledger = Ledger(
             plan,
             recorder=recorder,
             pruner=pruner,
             folders=folders,
             retries_failed=retries_failed,
-            is_giving=dependents.is_giving,
+            is_giving=self._dependents.is_giving,
         )
         self._entries = self._ledger.entries
         self._queue = self._ledger.queue
-        self._users: dict[str, list[tuple[Study, Configuration]]] = {}
-        self._dependents = dependents
         self._measurements = 0
         self._has_to_release = False
         self._notes: list[str] = []
-        self._studies = make_studies(plan, recorder)
+        self._proposals = Proposals(
+            plan, recorder=recorder, ledger=self._ledger, dependents=self._dependents
+        )
+        self._studies = self._proposals.studies
         self._breakers = Breakers(
             self._sweep.budget, self._sweep.resources, spent_seconds=recorder.spent_seconds()
         )
         self._enqueue_starts()
-        self._enqueue_known()
-        self._enqueue_fixed()
-        self._settle_all()
+        self._proposals.restore()
         self._release()
         for entry in list(self._entries.values()):
             self._break(entry)
@@ -113,11 +101,13 @@ class Conductor:
         """Nothing is running, queued, or left to propose."""
         if self._queue or self._dependents.waiting or self._ledger.counts.running:
             return False
-        return all(study.is_searched for study in self._studies) and not self._can_confirm()
+        return (
+            all(study.is_searched for study in self._studies) and not self._proposals.can_confirm()
+        )
 
     def _has_more(self) -> bool:
         asks = any(study.asks_left > 0 and not study.stopped for study in self._studies)
-        return bool(self._queue) or asks or self._can_confirm()
+        return bool(self._queue) or asks or self._proposals.can_confirm()
 
     def evaluated(self, trial_id: str, evaluation: Evaluation, /) -> bool:
         """Commit; then let the scheduler judge a trial of the search stage on validation."""
@@ -134,7 +124,7 @@ class Conductor:
             return False
         self._ledger.note(entry, evaluation)
         self._say("")
-        if self._is_unwanted(entry):
+        if self._proposals.is_unwanted(entry):
             self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason=SIBLING_PRUNED))
             return False
         if entry.stage == "search" and not self._ledger.goes_on(entry):
@@ -214,53 +204,6 @@ class Conductor:
     def _searches(self) -> bool:
         return self._sweep.confirm is None or any(arm.space for arm in self._sweep.arms)
 
-    def _enqueue_known(self) -> None:
-        """What an earlier life of this sweep proposed, repetitions included."""
-        for study in self._studies:
-            if study.search is None:
-                continue
-            for proposal in self._recorder.proposals(study.arm_id, study.label):
-                configuration = study.known(proposal.parameters) or self._add(
-                    study, proposal.id, proposal.parameters, stage="search"
-                )
-                study.propose(configuration)
-
-    def _enqueue_fixed(self) -> None:
-        """Arms without a space go straight to the last stage."""
-        for study in self._studies:
-            if study.search is None:
-                number = self._recorder.add_configuration(study.arm_id, FIXED, {})
-                stage: Stage = "confirm" if self._sweep.confirm else "search"
-                study.is_confirmed = True
-                if study.arm.source is None:
-                    self._add(study, number, {}, stage=stage)
-                    continue
-                self._dependents.add(
-                    Waiting(study=study, configuration=number, stage=stage, seed=seed)
-                    for seed in stage_seeds(self._plan, stage)
-                )
-
-    def _add(
-        self, study: Study, id_: int, parameters: Parameters, *, stage: Stage
-    ) -> Configuration:
-        excess = study.criteria.excess(parameters) if study.search else {}
-        is_refused = any(value > 0 for value in excess.values())
-        entries = [
-            self._ledger.enter(
-                trial, stage=stage, arm=study.arm.name, study=study, configuration=id_
-            )
-            for trial in stage_trials(self._plan, study.arm, study.at, parameters, stage)
-            if not is_refused
-        ]
-        configuration = Configuration(
-            id=id_, parameters=parameters, entries=tuple(entries), excess=excess
-        )
-        for entry in entries:
-            self._users.setdefault(entry.trial.id, []).append((study, configuration))
-        if stage == "confirm" or self._sweep.confirm is None:
-            self._dependents.note(study.arm.name, entries)
-        return configuration
-
     # What follows from what.
 
     def _job(self, entry: Entry) -> Job | None:
@@ -302,78 +245,12 @@ class Conductor:
 
     def _propose(self) -> bool:
         """Ask a search for a configuration or confirm a finished study; False if neither can."""
-        waiting = [study for study in self._studies if study.asks_left > 0 and not study.stopped]
-        for study in sorted(waiting, key=lambda one: -one.asks_left):
-            if self._learn(study):
-                return True
-            parameters = study.next_proposal()
-            if parameters is None:
-                continue
-            self._accept(study, parameters)
+        if self._proposals.propose_next():
             return True
-        return self._confirm_next()
-
-    def _learn(self, study: Study) -> bool:
-        """Take over what another driver of this sweep proposed: the search is one for all."""
-        assert study.search is not None  # only searches have asks left
-        news = self._recorder.proposals(study.arm_id, study.label, after=len(study.asked))
-        for proposal in news:
-            configuration = study.known(proposal.parameters) or self._add(
-                study, proposal.id, proposal.parameters, stage="search"
-            )
-            study.search.recall(configuration.parameters, is_open=not configuration.is_over)
-            configuration.open_asks += 1
-            study.propose(configuration)
-            self._settle_configuration(study, configuration)
-        return bool(news)
-
-    def _accept(self, study: Study, parameters: Parameters) -> None:
-        """Enter a proposal; one that repeats a known configuration is answered from it."""
-        known = study.known(parameters)
-        try:
-            number = self._recorder.add_configuration(
-                study.arm_id,
-                study.label,
-                parameters,
-                is_repeat=known is not None,
-                after=len(study.asked),
-            )
-        except Overtaken:
-            assert study.search is not None  # as in _learn
-            study.search.retract(parameters)
-            self._learn(study)
-            return
-        configuration = known or self._add(study, number, parameters, stage="search")
-        configuration.open_asks += 1
-        study.propose(configuration)
-        self._settle_configuration(study, configuration)
-
-    def _can_confirm(self) -> bool:
-        if self._sweep.confirm is None:
+        if not self._proposals.confirm_next():
             return False
-        return any(study.is_searched and not study.is_confirmed for study in self._studies)
-
-    def _confirm_next(self) -> bool:
-        confirm = self._sweep.confirm
-        for study in self._studies:
-            if confirm is None or study.is_confirmed or not study.is_searched:
-                continue
-            study.is_confirmed = True
-            for best in study.best(confirm.best_per_arm):
-                self._add(study, best.id, best.parameters, stage="confirm")
-            self._release()
-            return True
-        return False
-
-    def _settle_all(self) -> None:
-        """Rebuild each search from what is known, in the order in which it was proposed."""
-        for study in self._studies:
-            for configuration in study.asked:
-                if study.search is not None:
-                    is_open = not configuration.is_over
-                    study.search.recall(configuration.parameters, is_open=is_open)
-                    configuration.open_asks += 1
-                self._settle_configuration(study, configuration)
+        self._release()
+        return True
 
     def _catch_up(self) -> None:
         """Go as far as the store's knowledge alone leads, so that a finished sweep is done."""
@@ -381,9 +258,7 @@ class Conductor:
             pass
 
     def _settle(self, trial_id: str) -> None:
-        for study, configuration in self._users.get(trial_id, []):
-            if study.known(configuration.parameters) is configuration:
-                self._settle_configuration(study, configuration)
+        self._proposals.settle(trial_id)
         if self._recorder.is_down:
             self._has_to_release = True
         else:
@@ -417,40 +292,13 @@ class Conductor:
                 self._queue.remove(entry.trial.id)
             self.ended(entry.trial.id, Failed(reason=reason))
 
-    def _settle_configuration(self, study: Study, configuration: Configuration) -> None:
-        """Drop the siblings of a trial that did not finish; tell the sampler when all are over."""
-        if any(is_lost(entry.outcome) for entry in configuration.entries):
-            for entry in configuration.entries:
-                if entry.trial.id in self._queue and not self._is_wanted_elsewhere(entry):
-                    self._queue.remove(entry.trial.id)
-                    self._drop(entry, configuration)
-        if configuration.is_over:
-            study.tell(configuration)
-
-    def _drop(self, entry: Entry, configuration: Configuration) -> None:
-        """End a sibling that never started."""
-        is_pruned = any(isinstance(one.outcome, Pruned) for one in configuration.entries)
-        outcome = Pruned(epoch=0, reason=SIBLING_PRUNED if is_pruned else SIBLING_FAILED)
-        self._ledger.settle(entry, outcome)
-        self._recorder.end(entry.trial.id, outcome)
-
-    def _is_unwanted(self, entry: Entry) -> bool:
-        """A running trial of the search all of whose configurations are lost."""
-        return entry.stage == "search" and not self._is_wanted_elsewhere(entry)
-
-    def _is_wanted_elsewhere(self, entry: Entry) -> bool:
-        users = self._users.get(entry.trial.id, [])
-        return not users or any(
-            not any(is_lost(one.outcome) for one in configuration.entries)
-            for _, configuration in users
-        )
-
     def _break(self, entry: Entry) -> None:
         """Stop an arm, or the sweep, when too much has failed."""
         if entry.outcome is None:
             return
-        arms = {study.arm.name: study for study, _ in self._users.get(entry.trial.id, [])}
-        for name in arms:
+        for name in dict.fromkeys(
+            study.arm.name for study in self._proposals.studies_of(entry.trial.id)
+        ):
             if reason := self._breakers.arm_trial_ended(name, entry.outcome):
                 self._stop(reason, arm=name)
         if reason := self._breakers.trial_ended(entry.outcome):
@@ -469,8 +317,8 @@ class Conductor:
             self._notes.append(reason)
             self._say(reason)
         for trial_id in list(self._queue):
-            users = [study for study, _ in self._users.get(trial_id, [])]
-            if arm is None or (users and all(study.stopped for study in users)):
+            serves = self._proposals.studies_of(trial_id)
+            if arm is None or (serves and all(study.stopped for study in serves)):
                 self._queue.remove(trial_id)
         self._dependents.give_up(
             {study.arm.name for study in self._studies if study.stopped}, is_coming=self._is_coming

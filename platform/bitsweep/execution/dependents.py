@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bitsweep.bits import Allocation, parse_allocation
 from bitsweep.execution.roster import Entry, Study
 from bitsweep.plan import Plan
-from bitsweep.store.reader import Score
+from bitsweep.store.records import Score
 from bitsweep.sweep import Source, Stage
 from bitsweep.taking import taken
 from bitsweep.trial import Finished, Trial, status_of
@@ -125,7 +125,7 @@ def released(
         return _failed(waiting, plan, f"arm {waiting.source.arm!r} has no trial to take from")
     if waiting.source.take == "checkpoint":
         return Released(trials=_from_checkpoints(waiting, plan, parents))
-    (parent,) = parents  # one network learns its bits, or has taken them: see checks
+    (parent,) = parents  # one network learns its bits, or has taken them: see checks.sources
     if parent.outcome is None:
         return None
     if not isinstance(parent.outcome, Finished):

@@ -11,11 +11,12 @@ from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.roster import Entry, Study, values_at
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
-from bitsweep.store.reader import Score
+from bitsweep.store.records import Score
 from bitsweep.sweep import Stage
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
 SIBLING_FAILED = "a sibling failed"
+SIBLING_PRUNED = "a sibling was pruned"
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from bitsweep.execution.roster import Configuration, Entry, values_at
 from bitsweep.execution.studies import stage_trials
 from bitsweep.plan import Plan
 from bitsweep.search.base import Told
-from bitsweep.store.reader import Proposal, Reader
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import Proposal
 from bitsweep.sweep import Arm
 
 

@@ -16,7 +16,8 @@ from bitsweep.execution.spool import PATIENCE_SECONDS, Spool
 from bitsweep.measurement import Evaluation
 from bitsweep.space import Parameters
 from bitsweep.store import history
-from bitsweep.store.reader import Ended, Proposal, Reader, Score
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import Ended, Proposal, Score
 from bitsweep.store.writer import CLAIM_SECONDS, Writer, utc_now
 from bitsweep.sweep import Stage
 from bitsweep.trial import Outcome, Trial

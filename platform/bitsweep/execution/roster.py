@@ -10,7 +10,7 @@ from bitsweep.plan import configuration_digest
 from bitsweep.search.base import Search, Told, Verdict
 from bitsweep.search.pareto import winners
 from bitsweep.space import Parameters, Value
-from bitsweep.store.reader import Score
+from bitsweep.store.records import Score
 from bitsweep.sweep import Arm, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, Trial
 

@@ -110,7 +110,7 @@ def open_to_read(address: str) -> Engine:
     engine = open_to_look(address)
     with engine.connect() as connection:
         version = version_of(connection)
-    if version != newest_version():
+    if version != SCHEMA_VERSION:
         raise StoreError(
             f"{shown(address)!r} was written by an older version: run `bitsweep store upgrade`"
         )
@@ -148,11 +148,6 @@ def open_to_look(address: str) -> Engine:
     return engine
 
 
-def newest_version() -> str:
-    """The version of the schema that this code knows: that of its newest migration."""
-    return SCHEMA_VERSION
-
-
 def version_of(connection: Connection) -> str | None:
     """The version of the schema of a database; None where it has none yet."""
     if not inspect(connection).has_table("alembic_version"):
@@ -162,10 +157,10 @@ def version_of(connection: Connection) -> str | None:
 
 
 def _refuse_newer(version: str | None, address: str) -> None:
-    if version is not None and version > newest_version():
+    if version is not None and version > SCHEMA_VERSION:
         raise StoreError(
             f"{shown(address)!r} was written by a newer version of bitsweep (schema {version}; "
-            f"this one knows up to {newest_version()}): update bitsweep"
+            f"this one knows up to {SCHEMA_VERSION}): update bitsweep"
         )
 
 

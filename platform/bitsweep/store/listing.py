@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, case, func, select
+from sqlalchemy import FromClause, func, select
 
 from bitsweep.store import schema
 from bitsweep.store.history import metric_column
-from bitsweep.store.reader import Reader, TrialRow
+from bitsweep.store.reader import Reader, status_column, trials_query
+from bitsweep.store.records import TrialRow
 
 UNSUCCESSFUL = ("failed", "diverged", "interrupted")
 
@@ -57,11 +58,6 @@ class TrialStatus:
     seconds: float | None
 
 
-def _status() -> ColumnElement[Any]:
-    unended = case((schema.trials.c.last_epoch.is_(None), "planned"), else_="running")
-    return func.coalesce(schema.outcomes.c.status, unended)
-
-
 def activities(reader: Reader) -> dict[int, Activity]:
     """The activity of every sweep that has a trial, by the sweep's id."""
     members, trials, outcomes = schema.memberships, schema.trials, schema.outcomes
@@ -83,7 +79,7 @@ def activities(reader: Reader) -> dict[int, Activity]:
     each = (
         select(
             mine.c.sweep_id,
-            _status().label("status"),
+            status_column().label("status"),
             evaluations.c.seconds,
             evaluations.c.recorded_at,
             outcomes.c.ended_at,
@@ -136,44 +132,15 @@ def trial_page(
     arm: str | None = None,
 ) -> TrialPage:
     """Trials of a sweep's current arms that stand so (none given: all), cut by the database."""
-    members, trials, arms, outcomes = (
-        schema.memberships,
-        schema.trials,
-        schema.arms,
-        schema.outcomes,
-    )
-    joined = (
-        members.join(trials, trials.c.id == members.c.trial_id)
-        .outerjoin(arms, arms.c.id == members.c.arm_id)
-        .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
-    )
-    wanted = (members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True)
+    query = trials_query(sweep_id)
     if statuses:
-        wanted &= _status().in_(statuses)
+        query = query.where(status_column().in_(statuses))
     if arm is not None:
-        wanted &= arms.c.name == arm
-    counted = select(func.count()).select_from(joined).where(wanted)
-    query = (
-        select(
-            trials.c.id.label("trial_id"),
-            arms.c.name.label("arm"),
-            trials.c.method,
-            trials.c.bits,
-            trials.c.seed,
-            members.c.stage,
-            _status().label("status"),
-            func.coalesce(outcomes.c.reason, "").label("reason"),
-            trials.c.last_epoch,
-            trials.c.epochs,
-        )
-        .select_from(joined)
-        .where(wanted)
-        .order_by(members.c.id)
-        .offset(offset)
-        .limit(limit)
-    )
+        query = query.where(schema.arms.c.name == arm)
+    counted = query.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
     total = next(iter(reader.rows(counted)[0].values()))
-    return TrialPage(rows=tuple(TrialRow(**row) for row in reader.rows(query)), total=total)
+    rows = reader.rows(query.offset(offset).limit(limit))
+    return TrialPage(rows=tuple(TrialRow(**row) for row in rows), total=total)
 
 
 def trial_status(reader: Reader, trial_id: str) -> TrialStatus:
@@ -182,7 +149,7 @@ def trial_status(reader: Reader, trial_id: str) -> TrialStatus:
     newest = (evaluations.c.trial_id == trials.c.id) & (evaluations.c.epoch == trials.c.last_epoch)
     query = (
         select(
-            _status().label("status"),
+            status_column().label("status"),
             func.coalesce(outcomes.c.reason, "").label("reason"),
             evaluations.c.seconds,
         )
@@ -208,7 +175,7 @@ def search_steps(reader: Reader, sweep_id: int, *, metric: str) -> list[SearchSt
             configurations.c.study,
             configurations.c.number,
             trials.c.id.label("trial_id"),
-            _status().label("status"),
+            status_column().label("status"),
             trials.c.last_epoch.label("epoch"),
             allocations.c.label.label("allocation"),
             value.label("value"),

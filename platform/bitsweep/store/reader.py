@@ -1,20 +1,26 @@
 """Reading the result database: plain records out, no SQL beyond this package."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Executable, Select, case, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from bitsweep.bits import LEARNED
 from bitsweep.cost import Convention
 from bitsweep.errors import InputError, StoreError, UnknownName, nearest
-from bitsweep.space import Value
 from bitsweep.store import schema
 from bitsweep.store.database import first_line, place_in
-from bitsweep.sweep import Stage
+from bitsweep.store.records import (
+    ArmRow,
+    ComparisonRow,
+    Ended,
+    Proposal,
+    ResultRow,
+    Score,
+    SweepRow,
+    TrialRow,
+)
 from bitsweep.trial import (
     Diverged,
     Failed,
@@ -25,137 +31,6 @@ from bitsweep.trial import (
     Trial,
     parse_trial,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A configuration as it stands in the store."""
-
-    id: int
-    number: int
-    parameters: Mapping[str, Value]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """A trial's outcome, and the sweep that saw it."""
-
-    outcome: Outcome
-    sweep_id: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """One measurement without its trial: what the search looks at."""
-
-    epoch: int
-    split: str
-    allocation: str
-    correct: int | None
-    total: int
-    loss_sum: float | None
-    metric_sums: Mapping[str, float]
-    recorded_at: str
-
-    def metric(self, name: str) -> float:
-        """top1_percent, loss or another metric; KeyError where it was not measured."""
-        if name == "top1_percent" and self.correct is not None:
-            return 100.0 * self.correct / self.total
-        if name == "loss" and self.loss_sum is not None:
-            return self.loss_sum / self.total
-        return self.metric_sums[name] / self.total
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The names of all that was measured."""
-        counted = ("top1_percent",) if self.correct is not None else ()
-        lost = ("loss",) if self.loss_sum is not None else ()
-        return (*counted, *lost, *sorted(self.metric_sums))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResultRow:
-    """A row of the view `member_results`: a measurement at the last epoch of a trial.
-
-    `value` is the sweep's metric, None where it was not measured.
-    `bits`: those of the trial; "learned" where its allocation is a result.
-    """
-
-    arm: str | None
-    method: str
-    trial_id: str
-    configuration_id: int | None
-    seed: int
-    stage: Stage
-    status: str
-    split: str
-    allocation: str
-    correct: int | None
-    total: int
-    loss: float | None
-    bitops: float
-    size_bits: int
-    mean_weight_bits: float
-    value: float | None
-    bits: str
-
-    @property
-    def column(self) -> str:
-        """What it stands under: learned bits are others in every trial."""
-        return LEARNED if self.bits == LEARNED else self.allocation
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArmRow:
-    """An arm of a sweep, and how far its search came."""
-
-    id: int
-    name: str
-    method: str
-    configurations: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComparisonRow:
-    """A declared comparison."""
-
-    arm: str
-    against: str
-    at: str
-    is_primary: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepRow:
-    """A sweep as it stands in the store."""
-
-    id: int
-    name: str
-    question: str
-    convention: str
-    goal: str
-    metric: str
-    text: str
-    text_sha256: str
-    command: str
-    created_at: str
-    updated_at: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRow:
-    """A trial of a sweep and how it ended; status running or planned where it has not."""
-
-    trial_id: str
-    arm: str | None
-    method: str
-    bits: str
-    seed: int
-    stage: Stage
-    status: str
-    reason: str
-    last_epoch: int | None
-    epochs: int
 
 
 class Reader:
@@ -366,32 +241,7 @@ class Reader:
 
     def trial_rows(self, sweep_id: int) -> list[TrialRow]:
         """Every trial of a sweep's current arms with its status."""
-        members, trials, arms = schema.memberships, schema.trials, schema.arms
-        outcomes = schema.outcomes
-        status = func.coalesce(outcomes.c.status, _status_without_outcome(trials.c.last_epoch))
-        joined = (
-            members.join(trials, trials.c.id == members.c.trial_id)
-            .outerjoin(arms, arms.c.id == members.c.arm_id)
-            .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
-        )
-        query = (
-            select(
-                trials.c.id.label("trial_id"),
-                arms.c.name.label("arm"),
-                trials.c.method,
-                trials.c.bits,
-                trials.c.seed,
-                members.c.stage,
-                status.label("status"),
-                func.coalesce(outcomes.c.reason, "").label("reason"),
-                trials.c.last_epoch,
-                trials.c.epochs,
-            )
-            .select_from(joined)
-            .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
-            .order_by(members.c.id)
-        )
-        return [TrialRow(**row) for row in self.rows(query)]
+        return [TrialRow(**row) for row in self.rows(trials_query(sweep_id))]
 
     def provenance(self, trial_id: str) -> list[dict[str, Any]]:
         """The attempts of a trial with code, packages and machine."""
@@ -427,8 +277,42 @@ class Reader:
             ) from error
 
 
-def _status_without_outcome(last_epoch: ColumnElement[Any]) -> ColumnElement[str]:
-    return case((last_epoch.is_(None), "planned"), else_="running")
+def trials_query(sweep_id: int) -> Select[Any]:
+    """The trials of a sweep's current arms as columns of TrialRow, in the order of planning."""
+    members, trials, arms, outcomes = (
+        schema.memberships,
+        schema.trials,
+        schema.arms,
+        schema.outcomes,
+    )
+    joined = (
+        members.join(trials, trials.c.id == members.c.trial_id)
+        .outerjoin(arms, arms.c.id == members.c.arm_id)
+        .outerjoin(outcomes, outcomes.c.trial_id == trials.c.id)
+    )
+    return (
+        select(
+            trials.c.id.label("trial_id"),
+            arms.c.name.label("arm"),
+            trials.c.method,
+            trials.c.bits,
+            trials.c.seed,
+            members.c.stage,
+            status_column().label("status"),
+            func.coalesce(outcomes.c.reason, "").label("reason"),
+            trials.c.last_epoch,
+            trials.c.epochs,
+        )
+        .select_from(joined)
+        .where((members.c.sweep_id == sweep_id) & func.coalesce(arms.c.is_current, True))
+        .order_by(members.c.id)
+    )
+
+
+def status_column() -> ColumnElement[Any]:
+    """How a trial ended; running or planned where it has not. Joins trials with outcomes."""
+    unended = case((schema.trials.c.last_epoch.is_(None), "planned"), else_="running")
+    return func.coalesce(schema.outcomes.c.status, unended)
 
 
 def _outcome(row: Mapping[str, Any]) -> Outcome:

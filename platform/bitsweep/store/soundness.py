@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from bitsweep.store.database import first_line, newest_version, version_of
-from bitsweep.store.schema import metadata
+from bitsweep.store.database import first_line, version_of
+from bitsweep.store.schema import SCHEMA_VERSION, metadata
 from bitsweep.store.views import VIEW_COLUMNS
 from bitsweep.trial import parse_trial
 
@@ -77,9 +77,9 @@ def faults_of(engine: Engine) -> list[str]:
 
 def _schema_faults(connection: Connection) -> Iterator[str]:
     version = version_of(connection)
-    if version != newest_version():
+    if version != SCHEMA_VERSION:
         yield (
-            f"schema: version {version}, this bitsweep writes {newest_version()}: "
+            f"schema: version {version}, this bitsweep writes {SCHEMA_VERSION}: "
             "`bitsweep store upgrade`"
         )
         return

@@ -11,7 +11,8 @@ from typing import Any
 from mlflow import MlflowClient
 
 from bitsweep.store.history import final_layer_widths
-from bitsweep.store.reader import Reader, TrialRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import TrialRow
 from bitsweep.trial import Finished
 
 LAYERS_FILE = "layers.json"

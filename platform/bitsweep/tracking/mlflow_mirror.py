@@ -23,7 +23,8 @@ from bitsweep.bits import LEARNED
 from bitsweep.errors import BitsweepError
 from bitsweep.recipe import recipe_document
 from bitsweep.store.database import shown
-from bitsweep.store.reader import Reader, Score, SweepRow, TrialRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import Score, SweepRow, TrialRow
 from bitsweep.tracking.artifacts import log_documents, log_trial_files
 from bitsweep.tracking.registry import Registered, register_arm
 from bitsweep.trial import Trial

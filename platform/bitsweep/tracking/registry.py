@@ -8,7 +8,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from bitsweep.errors import InputError
-from bitsweep.store.reader import Reader, Score, TrialRow
+from bitsweep.store.reader import Reader
+from bitsweep.store.records import Score, TrialRow
 from bitsweep.trial import Finished
 
 _FOLDER = "model"

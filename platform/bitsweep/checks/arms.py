@@ -1,0 +1,145 @@
+"""What an arm may not say of its method, its parameters and its bits."""
+
+from collections.abc import Iterator
+
+from bitsweep.bits import Bits
+from bitsweep.checks.problem import KeyPath, Problem, must_be_known, resolved
+from bitsweep.errors import nearest
+from bitsweep.plan import Plan
+from bitsweep.space import Choice, Parameters, Range, Value, resolve
+from bitsweep.sweep import Arm, Sampler, Sweep
+from bitsweep.trainer import Declarations, MethodDeclaration
+
+
+def check_arm_names(sweep: Sweep, declarations: Declarations) -> None:
+    """Each arm has a name of its own and a method that exists."""
+    names: list[str] = []
+    for index, arm in enumerate(sweep.arms):
+        must_be_known(declarations.method, arm.method, ("arms", index, "method"))
+        if arm.name in names:
+            message = f"two arms are named {arm.name!r}; give each arm a name of its own"
+            raise Problem(("arms", index, "name"), message)
+        names.append(arm.name)
+
+
+def check_methods(sweep: Sweep, declarations: Declarations) -> None:
+    """Each arm's method can do the kinds of layers, their inputs and what is learned."""
+    model = declarations.model(sweep.task.model)
+    data = declarations.data_set(sweep.task.data)
+    layers = model.layers(data.shape, data.classes)
+    kinds = {layer.kind for layer in layers}
+    signed = [one.name for one in layers if one.place == "body" and one.has_signed_input]
+    trainer = declarations.trainer(sweep.task.trainer)
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        path = ("arms", index, "method")
+        if missing := kinds - set(method.layer_kinds):
+            kinds_text = ", ".join(sorted(missing))
+            raise Problem(
+                path, f"{method.name} cannot do {kinds_text} layers, as {model.name} has"
+            )
+        if signed and not method.takes_signed_inputs:
+            message = f"{method.name} clips inputs at 0, and those of {len(signed)} layers of "
+            raise Problem(path, f"{message}{model.name} have both signs ({signed[0]}, ...)")
+        if trainer is not None and trainer.learning not in method.learning:
+            message = f"{method.name} cannot do {trainer.learning}: it learns from classes"
+            raise Problem(path, message)
+
+
+def check_parameters(sweep: Sweep, declarations: Declarations) -> None:
+    """Fixed and searched parameters exist, may have these values, and can be drawn."""
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        resolved(method, arm.parameters, ("arms", index, "parameters"))
+        for name, dimension in arm.space.items():
+            path = ("arms", index, "space", name)
+            if name in arm.parameters:
+                raise Problem(path, "is searched here and fixed in parameters: keep one")
+            for value in dimension.extremes:
+                resolved(method, {name: value}, ("arms", index, "space"))
+            _check_when(arm, method, name=name, path=path)
+            _check_dimension(sweep.search.sampler, arm, name=name, path=path)
+
+
+def _check_dimension(sampler: Sampler, arm: Arm, *, name: str, path: KeyPath) -> None:
+    """Refuse what a sampler cannot draw."""
+    dimension = arm.space[name]
+    if sampler == "grid" and isinstance(dimension, Range):
+        raise Problem(path, "a grid needs { choice = [...] }, got a range")
+    if sampler != "cmaes":
+        return
+    if isinstance(dimension, Choice):
+        raise Problem(path, "cmaes searches numbers, got { choice = [...] }; take tpe or gp")
+    if set(dimension.when) & set(arm.space):
+        raise Problem((*path, "when"), "cmaes cannot search a condition; take tpe")
+
+
+def _check_when(arm: Arm, method: MethodDeclaration, *, name: str, path: KeyPath) -> None:
+    for other, wanted in arm.space[name].when.items():
+        known = [one for one in (*arm.space, *arm.parameters) if one != name]
+        if other not in known:
+            message = f"no other parameter {other!r} of this arm{nearest(other, known)}"
+            raise Problem((*path, "when", other), message)
+        if list(arm.space).index(name) < _position(arm, other):
+            raise Problem((*path, "when", other), f"put {other!r} before {name!r}")
+        for value in wanted:
+            resolved(method, {other: value}, (*path, "when"))
+
+
+def _position(arm: Arm, name: str) -> int:
+    return list(arm.space).index(name) if name in arm.space else -1
+
+
+def check_bits(sweep: Sweep, declarations: Declarations) -> None:
+    """Each method can do the task's bits, and has the trained network that it needs."""
+    plan = Plan(sweep=sweep, declarations=declarations)
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        path = ("arms", index, "method")
+        if method.needs_start and sweep.task.start is None and sweep.task.weights is None:
+            raise Problem(path, f"{method.name} needs a trained network: add task.start")
+        if method.weight_bits == (32,) or plan.has_learned_bits(arm):
+            continue
+        for one in sweep.task.bits:
+            if one.weight not in method.weight_bits:
+                can = ", ".join(str(bits) for bits in method.weight_bits)
+                message = f"{method.name} (arm {arm.name}) cannot do {one.label}: it does {can}"
+                raise Problem(("task", "bits"), f"{message}-bit weights")
+
+
+def check_combinations(sweep: Sweep, declarations: Declarations) -> None:
+    """Values that are right alone fit each other too, at the ends of each dimension."""
+    plan = Plan(sweep=sweep, declarations=declarations)
+    for index, arm in enumerate(sweep.arms):
+        method = declarations.method(arm.method)
+        for path, given in _corners(arm, index):
+            parameters = resolve(method.parameters, given)
+            if plan.measured_bits(arm, parameters) != plan.measured_bits(arm, arm.parameters):
+                message = "cannot be searched: it changes the bits that are measured; "
+                raise Problem(path, f"{message}give each value an arm of its own")
+            try:
+                _check_together(plan, method, parameters, plan.measured_bits(arm, parameters))
+            except ValueError as error:
+                raise Problem(path, f"{error} (method {method.name})") from error
+
+
+def _check_together(
+    plan: Plan, method: MethodDeclaration, parameters: Parameters, measured: tuple[Bits, ...]
+) -> None:
+    """ValueError for parameters that do not fit each other, the bits, the model or the task."""
+    method.check(parameters, measured)
+    for name, value in method.needs_start_when.items():
+        if parameters.get(name) == value and plan.sweep.task.start is None:
+            raise ValueError(f"{name} = {value} needs a trained network: add task.start")
+    groups = [measured] if method.serves == "all" else [(one,) for one in measured]
+    for group in groups:
+        for one in group:
+            method.layer_bits(plan.layers(), one, parameters, group)
+
+
+def _corners(arm: Arm, index: int) -> Iterator[tuple[KeyPath, dict[str, Value]]]:
+    """The fixed parameters, then each end of each dimension beside them."""
+    yield ("arms", index, "method"), dict(arm.parameters)
+    for name, dimension in arm.space.items():
+        for value in dimension.extremes:
+            yield ("arms", index, "space", name), {**arm.parameters, name: value}
