@@ -172,7 +172,7 @@ def seconds_per_trial(name: str, trials: int) -> tuple[float, float]:
         recorded_at = recorded_at or perf_counter()
 
     MirrorProcess.wait = timed_wait  # type: ignore[method-assign, assignment]
-    connect = ray_tune.connect
+    connect = ray_tune.connect  # type: ignore[attr-defined]
 
     def timed_connect(address: str | None, *, trainer: str = "") -> bool:
         nonlocal seconds_of_start
@@ -181,7 +181,7 @@ def seconds_per_trial(name: str, trials: int) -> tuple[float, float]:
         seconds_of_start += perf_counter() - begin
         return is_new
 
-    ray_tune.connect = timed_connect
+    ray_tune.connect = timed_connect  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory(prefix="bitsweep-bench-") as folder:
         begin = perf_counter()
         if name not in ("ours", "store_only"):

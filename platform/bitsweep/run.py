@@ -12,6 +12,7 @@ from bitsweep.execution.base import Executor, Folders
 from bitsweep.execution.conductor import Conductor
 from bitsweep.execution.journal import Heading, Journal, heading_of, journals_in, replay
 from bitsweep.execution.local import LocalExecutor
+from bitsweep.execution.precedence import Turn
 from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
@@ -139,10 +140,17 @@ def _run(
     )
     is_interrupted, is_hasty = False, True
     executor = _executor(plan, options)
-    with ends_cleanly(), watch(options.store, sweep_id=sweep_id, owner=owner) as stop:
+    resources = plan.sweep.resources
+    turn = Turn(
+        priority=resources.priority, most=resources.max_concurrent, place=lambda: executor.place
+    )
+    watching = watch(options.store, sweep_id=sweep_id, owner=owner, turn=turn)
+    with ends_cleanly(), watching as stop:
         try:
             # Nothing more comes: the mirror catches up while the executor cleans up.
-            agenda = Stoppable(conductor, stop, done_hook=lambda: _finish(mirror, recorder))
+            agenda = Stoppable(
+                conductor, stop, done_hook=lambda: _finish(mirror, recorder), turn=turn
+            )
             if not conductor.is_done():
                 executor.run(agenda)
             is_interrupted = not conductor.is_done()

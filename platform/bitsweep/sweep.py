@@ -197,7 +197,8 @@ class Resources:
 
     custom_per_worker: amounts of resources that a cluster's nodes declare by name. placement: how
     the workers of one trial lie on nodes; the strict forms insist. sync_batch_norm: batch norms
-    of a trial over several workers see the whole batch.
+    of a trial over several workers see the whole batch. priority: where sweeps of one store run on
+    the same machines, one of less priority starts no trial while one of more wants to.
     """
 
     cpus_per_worker: int = 1
@@ -208,6 +209,7 @@ class Resources:
     placement: Placement = "pack"
     sync_batch_norm: bool = False
     max_concurrent: int | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

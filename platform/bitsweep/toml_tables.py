@@ -142,6 +142,7 @@ class ResourcesTable(Table):
     placement: Placement = "pack"
     sync_batch_norm: bool = False
     max_concurrent: Count | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
 
 
 class BudgetTable(Table):

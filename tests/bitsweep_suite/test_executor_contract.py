@@ -61,9 +61,9 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("PYTHONPATH", paths)
         import ray
 
-        from bitsweep.execution import ray_tune
+        from bitsweep.execution import ray_cluster
 
-        ray_tune.connect("local")
+        ray_cluster.connect("local")
         yield
         ray.shutdown()
 

@@ -130,7 +130,12 @@ class Executor(Protocol):
     """Who runs: takes jobs until the agenda is done. An error of the agenda ends the run.
 
     close gives back what run took, such as a cluster that it started; call it once, at the end.
+    place names the machines that it runs on, None before it has joined them: drivers with the same
+    text compete for them.
     """
+
+    @property
+    def place(self) -> str | None: ...
 
     def run(self, agenda: Agenda, /) -> None: ...
 

@@ -1,5 +1,6 @@
 """An executor in this process: one trial after the other, for debugging and for tests."""
 
+import socket
 from time import sleep
 
 from bitsweep.execution.base import Agenda, Job
@@ -18,6 +19,11 @@ class LocalExecutor:
     def __init__(self, *, trainer: Trainer | None = None, retries: int = 2) -> None:
         self._trainer = trainer
         self._retries = retries
+
+    @property
+    def place(self) -> str:
+        """This machine."""
+        return socket.gethostname()
 
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done."""

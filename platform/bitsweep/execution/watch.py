@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic, time
 from types import FrameType
 
@@ -15,6 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bitsweep.errors import StoreError
 from bitsweep.execution.base import Agenda, Job
+from bitsweep.execution.precedence import Standing, Turn
+from bitsweep.execution.provenance import is_dead
 from bitsweep.measurement import Evaluation
 from bitsweep.store.database import open_to_read, open_to_write
 from bitsweep.store.requests import last_request, requested
@@ -27,7 +29,8 @@ LOOK_SECONDS = 2.0
 class Stoppable:
     """An agenda that starts nothing more once it was told to stop, and is done when all ended.
 
-    done_hook: called when the last trial has ended, before the executor cleans up.
+    done_hook: called when the last trial has ended, before the executor cleans up. turn: while
+    another driver goes first, nothing starts either.
     """
 
     def __init__(
@@ -36,19 +39,29 @@ class Stoppable:
         stop: threading.Event,
         *,
         done_hook: Callable[[], None] = lambda: None,
+        turn: Turn | None = None,
     ) -> None:
         self._agenda = agenda
         self._stop = stop
+        self._turn = turn or Turn()
+        self._gave_way_to: set[str] = set()
         self._done_hook = done_hook
         self._running: set[str] = set()
 
     def next_job(self) -> Job | None:
-        """The next job of the agenda, none after the stop."""
+        """The next job of the agenda; none after the stop, or while another driver goes first."""
         if self._stop.is_set():
+            self._turn.wants = False
+            return None
+        if (above := self._turn.above) is not None:
+            if above.sweep not in self._gave_way_to:
+                self._gave_way_to.add(above.sweep)
+                self._agenda.remark(f"gave way to {above.sweep}, priority {above.priority}")
             return None
         job = self._agenda.next_job()
         if job is not None:
             self._running.add(job.trial.id)
+        self._turn.asked(got_one=job is not None, running=len(self._running))
         return job
 
     def is_done(self) -> bool:
@@ -83,12 +96,18 @@ class Stoppable:
 
 
 @contextmanager
-def watch(store: str, *, sweep_id: int, owner: str) -> Iterator[threading.Event]:
+def watch(
+    store: str, *, sweep_id: int, owner: str, turn: Turn | None = None
+) -> Iterator[threading.Event]:
     """Beat for this driver and heed requests to it, from a thread with its own connections.
 
-    Gives the event that a stop sets; a cancel interrupts the main thread.
+    Gives the event that a stop sets; a cancel interrupts the main thread. In `turn` stands whether
+    another driver goes first.
     """
     to_write, to_read = open_to_write(store), open_to_read(store)
+    standing = Standing(
+        to_write, to_read, turn or Turn(), sweep_id=sweep_id, owner=owner, is_dead=is_dead
+    )
     known = last_request(to_read, sweep_id)
     stop, over = threading.Event(), threading.Event()
 
@@ -101,6 +120,7 @@ def watch(store: str, *, sweep_id: int, owner: str) -> Iterator[threading.Event]
                     writer.heartbeat(owner, at=time())
                     beat_at = monotonic()
                 request = requested(to_read, sweep_id, after=known)
+                standing.look()
             except (StoreError, SQLAlchemyError):
                 # The store may come back; the recorder says it if it does not. Then beat at once:
                 # others must not take this driver for dead.
@@ -119,6 +139,8 @@ def watch(store: str, *, sweep_id: int, owner: str) -> Iterator[threading.Event]
     finally:
         over.set()
         thread.join(timeout=5)
+        with suppress(StoreError, SQLAlchemyError):
+            standing.leave()
         to_write.dispose()
         to_read.dispose()
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
 )
 
-SCHEMA_VERSION = "0005"  # of the newest migration
+SCHEMA_VERSION = "0006"  # of the newest migration
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_label)s",
@@ -171,6 +171,17 @@ requests = Table(
     Column("made_at", String(32), nullable=False),
     Column("made_by", String(255), nullable=False, comment="host:process that asked"),
     comment="what drivers of a sweep were asked to do; each heeds what came after its own start",
+)
+drivers = Table(
+    "drivers",
+    metadata,
+    Column("owner", String(200), primary_key=True, comment="host:process:run, as in claims"),
+    _key("sweep_id", "sweeps.id"),
+    Column("place", String(255), nullable=False, comment="the cluster or machine it runs on"),
+    Column("priority", Integer, nullable=False, comment="resources.priority of the sweep file"),
+    Column("is_waiting", Boolean, nullable=False, comment="it would start more trials at once"),
+    Column("heartbeat_at", Float, nullable=False, comment="Unix time of the last sign of life"),
+    comment="the drivers at this moment, and which of them goes first",
 )
 provenance = Table(
     "provenance",
