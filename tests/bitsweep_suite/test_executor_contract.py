@@ -61,9 +61,9 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("PYTHONPATH", paths)
         import ray
 
-        from bitsweep.execution import ray_tune
+        from bitsweep.execution import ray_connection
 
-        ray_tune.connect("local")
+        ray_connection.connect("local")
         yield
         ray.shutdown()
 
