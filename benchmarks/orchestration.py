@@ -26,7 +26,7 @@ from statistics import median
 from time import perf_counter
 
 # First: it sets what Ray Tune reads once, when it is imported.
-from bitsweep.execution import ray_tune  # isort: skip
+from bitsweep.execution import ray_connection  # isort: skip
 
 import ray
 from mlflow import MlflowClient
@@ -172,7 +172,7 @@ def seconds_per_trial(name: str, trials: int) -> tuple[float, float]:
         recorded_at = recorded_at or perf_counter()
 
     MirrorProcess.wait = timed_wait  # type: ignore[method-assign, assignment]
-    connect = ray_tune.connect  # type: ignore[attr-defined]
+    connect = ray_connection.connect
 
     def timed_connect(address: str | None, *, trainer: str = "") -> bool:
         nonlocal seconds_of_start
@@ -181,7 +181,7 @@ def seconds_per_trial(name: str, trials: int) -> tuple[float, float]:
         seconds_of_start += perf_counter() - begin
         return is_new
 
-    ray_tune.connect = timed_connect  # type: ignore[attr-defined]
+    ray_connection.connect = timed_connect
     with tempfile.TemporaryDirectory(prefix="bitsweep-bench-") as folder:
         begin = perf_counter()
         if name not in ("ours", "store_only"):

@@ -71,11 +71,6 @@ class Plan:
             return {LEARNED: measured}
         return studies(self.sweep.objectives, measured)
 
-    def search_bits(self, arm: Arm, parameters: Parameters, at: Sequence[Bits]) -> list[Bits]:
-        """The measured bits that the search runs: those of the objective, or all."""
-        measured = self.measured_bits(arm, parameters)
-        return [one for one in measured if one in at] or list(measured)
-
     def start_trial(self, seed: int) -> Trial | None:
         """The training that the arms start from with this seed; None if the task has no start."""
         task = self.sweep.task

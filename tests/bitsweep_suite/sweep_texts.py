@@ -7,6 +7,10 @@ from bitsweep.sweep import Sweep
 from bitsweep.trainer import load_declarations
 
 DECLARATIONS = load_declarations()
+# How an arm of the whole file searches; a mistake may stand in its place.
+LSQ_SPACE = 'method = "lsq"\n[arms.space]\nlearning_rate = { log_uniform = [1e-3, 1e-1] }'
+# What stands in the file, what is put there, where the line is, key and message.
+Mistake = tuple[str, str, str, str, str]
 WHOLE = """# bitsweep run sweeps/whole.toml
 schema = 1
 name = "whole"

@@ -61,9 +61,9 @@ def local_cluster() -> Iterator[None]:
         patch.setenv("PYTHONPATH", paths)
         import ray
 
-        from bitsweep.execution import ray_cluster
+        from bitsweep.execution import ray_connection
 
-        ray_cluster.connect("local")
+        ray_connection.connect("local")
         yield
         ray.shutdown()
 

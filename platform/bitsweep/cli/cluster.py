@@ -11,6 +11,7 @@ import typer
 from bitsweep.cli.places import (
     MLFLOW_VARIABLE,
     STORE_VARIABLE,
+    WORK_VARIABLE,
     FileArgument,
     JsonOption,
     MlflowOption,
@@ -82,11 +83,6 @@ def submit(
     from bitsweep.execution.cluster import Cluster, Submission
 
     cluster = Cluster(address)
-    environment = {STORE_VARIABLE: place, MLFLOW_VARIABLE: mirror}
-    if work := work_place(workspaces):
-        environment |= {"BITSWEEP_WORKSPACES": work}
-    if passwords := os.environ.get("PGPASSFILE"):
-        environment |= {"PGPASSFILE": passwords}
     job = cluster.submit(
         Submission(
             sweep=sweep.name,
@@ -94,7 +90,7 @@ def submit(
             trainer=sweep.task.trainer,
             arguments=("--address", "auto", *arguments),
             command=_command(path, arguments, cluster.address, place, is_persistent=is_persistent),
-            environment=environment,
+            environment=_environment(place, mirror, work_place(workspaces)),
         )
     )
     where = f"--address {cluster.address}"
@@ -105,6 +101,16 @@ def submit(
         typer.echo(job)
         return
     _follow(cluster, job)
+
+
+def _environment(place: str, mirror: str, work: str | None) -> dict[str, str]:
+    """What the driver in the cluster finds in its environment."""
+    found = {STORE_VARIABLE: place, MLFLOW_VARIABLE: mirror}
+    if work:
+        found |= {WORK_VARIABLE: work}
+    if passwords := os.environ.get("PGPASSFILE"):
+        found |= {"PGPASSFILE": passwords}
+    return found
 
 
 def status(

@@ -17,6 +17,7 @@ from bitsweep.errors import InputError
 if TYPE_CHECKING:
     from bitsweep.analysis.table import Table
     from bitsweep.store.reader import Reader
+    from bitsweep.trial import Trial
 
 
 def add_to(app: typer.Typer) -> None:
@@ -146,34 +147,13 @@ def _show_trial(
 ) -> None:
     from bitsweep.analysis.policies import policy_reports
     from bitsweep.store.dynamic import dynamic_rows
-    from bitsweep.trial import status_of, trial_document
 
     trial = reader.trial(prefix)
     if command:
         again = reader.sweep(reader.sweep_of(trial.id)).command
         typer.echo(f"{_placed(_run_here(again), places)} --trial {trial.short_id}")
         return
-    ended = reader.ended([trial.id]).get(trial.id)
-    outcome = None if ended is None else ended.outcome
-    scores = reader.scores(trial.id)
-    document: dict[str, Any] = {
-        "trial": trial.id,
-        **trial_document(trial),
-        "status": "running" if outcome is None else status_of(outcome),
-        "reason": getattr(outcome, "reason", ""),
-        "attempts": reader.provenance(trial.id),
-        "measurements": [
-            {
-                "epoch": one.epoch,
-                "split": one.split,
-                "allocation": one.allocation,
-                "correct": one.correct,
-                "total": one.total,
-                "loss": None if one.loss_sum is None else one.loss_sum / one.total,
-            }
-            for one in scores
-        ],
-    }
+    document = _document(reader, trial)
     reports = policy_reports(dynamic_rows(reader, trial.id))
     if as_json:
         policies = [one.document() for one in reports]
@@ -190,6 +170,32 @@ def _show_trial(
         typer.echo("policies:")
     for one in reports:
         typer.echo(f"  {one.line()}")
+
+
+def _document(reader: "Reader", trial: "Trial") -> dict[str, Any]:  # JSON
+    """What the store knows of a trial."""
+    from bitsweep.trial import status_of, trial_document
+
+    ended = reader.ended([trial.id]).get(trial.id)
+    outcome = None if ended is None else ended.outcome
+    return {
+        "trial": trial.id,
+        **trial_document(trial),
+        "status": "running" if outcome is None else status_of(outcome),
+        "reason": getattr(outcome, "reason", ""),
+        "attempts": reader.provenance(trial.id),
+        "measurements": [
+            {
+                "epoch": one.epoch,
+                "split": one.split,
+                "allocation": one.allocation,
+                "correct": one.correct,
+                "total": one.total,
+                "loss": None if one.loss_sum is None else one.loss_sum / one.total,
+            }
+            for one in reader.scores(trial.id)
+        ],
+    }
 
 
 TableFormat = Literal["text", "markdown", "latex", "csv", "json"]

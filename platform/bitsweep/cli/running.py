@@ -29,7 +29,7 @@ from bitsweep.errors import SOME_FAILED
 
 if TYPE_CHECKING:
     from bitsweep.plan import Plan
-    from bitsweep.run import RunReport
+    from bitsweep.run import RunOptions, RunReport
 
 TOKEN_VARIABLE = "BITSWEEP_DASHBOARD_TOKEN"
 
@@ -100,8 +100,7 @@ def run(
     if trial is not None:
         _run_again(place, trial, work_place(workspaces), as_json=as_json)
         return
-    from bitsweep.completion import Completion, exit_code
-    from bitsweep.run import RunOptions, run_sweep
+    from bitsweep.run import RunOptions
 
     options = RunOptions(
         store=place,
@@ -113,11 +112,17 @@ def run(
         waits_for_nodes=wait_for_nodes,
         patience_seconds=patience,
     )
+    _run(plan, options, on_completion or sweep.on_completion, as_json=as_json)
+
+
+def _run(plan: "Plan", options: "RunOptions", target: str | None, *, as_json: bool) -> None:
+    """Run the plan, tell the target of on_completion and the user, end with the exit code."""
+    from bitsweep.completion import Completion, exit_code
+    from bitsweep.run import run_sweep
+
+    sweep = plan.sweep
     completion = Completion(
-        target=on_completion or sweep.on_completion,
-        sweep=sweep.name,
-        store=place,
-        command=sweep.command,
+        target=target, sweep=sweep.name, store=options.store, command=sweep.command
     )
     try:
         with completion, _display(as_json=as_json, name=sweep.name) as display:
@@ -125,7 +130,7 @@ def run(
     finally:
         if completion.problem:
             typer.echo(f"warning: on_completion: {completion.problem}", err=True)
-    _tell(report, place, options.mlflow, sweep.command, as_json=as_json)
+    _tell(report, options.store, options.mlflow, sweep.command, as_json=as_json)
     if code := exit_code(report, None):
         raise typer.Exit(code)
 
@@ -266,24 +271,12 @@ def _tell(
 ) -> None:
     from bitsweep.analysis.render import render, table_rows
     from bitsweep.analysis.table import sweep_table
-    from bitsweep.store.database import open_to_read, shown
+    from bitsweep.store.database import open_to_read
     from bitsweep.store.reader import Reader
 
     table = sweep_table(Reader(open_to_read(place)), report.sweep)
     if as_json:
-        names = ("sweep", "trials_total", "trials_run", "trials_reused", "trials_failed")
-        document = {name: getattr(report, name) for name in names}
-        document |= {
-            "trials_pruned": report.trials_pruned,
-            "measurements_written": report.measurements_written,
-            "seconds": report.seconds,
-            "is_interrupted": report.is_interrupted,
-            "failures": list(report.failures),
-            "notes": list(report.notes),
-            "is_stopped": report.is_stopped,
-            "table": table_rows(table),
-        }
-        typer.echo(json.dumps(document))
+        typer.echo(json.dumps(_document(report) | {"table": table_rows(table)}))
         return
     typer.echo(render(table, "text"))
     typer.echo("")
@@ -294,6 +287,27 @@ def _tell(
     )
     for note in report.notes:
         typer.echo(note)
+    _tell_what_next(report, uri, command)
+
+
+def _document(report: "RunReport") -> dict[str, Any]:  # JSON
+    """A report's counts and notes under the keys that scripts rely on."""
+    names = ("sweep", "trials_total", "trials_run", "trials_reused", "trials_failed")
+    return {name: getattr(report, name) for name in names} | {
+        "trials_pruned": report.trials_pruned,
+        "measurements_written": report.measurements_written,
+        "seconds": report.seconds,
+        "is_interrupted": report.is_interrupted,
+        "failures": list(report.failures),
+        "notes": list(report.notes),
+        "is_stopped": report.is_stopped,
+    }
+
+
+def _tell_what_next(report: "RunReport", uri: str | None, command: str) -> None:
+    """How to go on, and where to look."""
+    from bitsweep.store.database import shown
+
     if report.is_interrupted:
         typer.echo(f"Interrupted; what was measured is kept. Go on: {command}")
     elif report.trials_failed:

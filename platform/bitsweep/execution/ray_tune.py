@@ -6,31 +6,22 @@ store. Committing happens in the scheduler's callback, in the driver, before the
 
 import json
 import logging
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-# Read once, when ray.tune is imported.
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+# First: it sets what Ray Tune reads once, when it is imported.
+from bitsweep.execution import ray_connection  # isort: skip
 
 import ray
 from ray import tune
-from ray.autoscaler.sdk import request_resources
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
 from bitsweep.execution.nodes import Nodes
 from bitsweep.execution.placement import bundles_of, check_fits, holds
-from bitsweep.execution.ray_cluster import connect, disconnect, nodes_alive, place_of
 from bitsweep.execution.ray_metrics import Metered
 from bitsweep.execution.ray_team import RayTeam
 from bitsweep.execution.worker import JobRun, step_document
@@ -76,19 +67,20 @@ class RayTuneExecutor:
     def close(self) -> None:
         """Leave the cluster that `run` joined; a local one ends."""
         if self._is_ours:
-            disconnect()
+            ray_connection.disconnect()
 
     def run(self, agenda: Agenda, /) -> None:
         """Take jobs until the agenda is done; raise what the agenda raised."""
-        self._is_ours = connect(self._address, trainer=self._trainer) or self._is_ours
-        self._place = place_of(self._address)
+        joined = ray_connection.connect(self._address, trainer=self._trainer)
+        self._is_ours = joined or self._is_ours
+        self._place = ray_connection.place_of(self._address)
         bundles = bundles_of(self._resources)
         strategy = self._resources.placement.upper()
         wanted: AbstractContextManager[None] = nullcontext()
         if self._waits_for_nodes:
-            wanted = _requested(bundles * (self._resources.max_concurrent or 1))
+            wanted = ray_connection.requested(bundles * (self._resources.max_concurrent or 1))
         else:
-            check_fits(bundles, nodes_alive(), strategy=strategy)
+            check_fits(bundles, ray_connection.nodes_alive(), strategy=strategy)
         errors: list[BaseException] = []
         agenda = Metered(agenda, sweep=self._sweep)
         source = _JobSource(agenda, errors, bundle=bundles[0])
@@ -123,16 +115,6 @@ class RayTuneExecutor:
                     raise
             if errors:
                 raise errors[0]
-
-
-@contextmanager
-def _requested(bundles: list[dict[str, float]]) -> Iterator[None]:
-    """Ask the autoscaler for these while the block runs: a request stands until it is replaced."""
-    request_resources(bundles=bundles)
-    try:
-        yield
-    finally:
-        request_resources(bundles=[])
 
 
 def _quiet_tune() -> None:

@@ -17,7 +17,6 @@ from bitsweep.execution.limits import OutOfMemory, limited, memory_text
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
 
-START_SECONDS = 120.0
 END_SECONDS = 10.0
 
 

@@ -29,11 +29,6 @@ class Told:
         if self.verdict == "complete" and not self.values:
             raise ValueError("a completed configuration has a value per objective")
 
-    @property
-    def is_feasible(self) -> bool:
-        """No constraint is broken."""
-        return all(value <= 0 for value in self.excess.values())
-
 
 class Search(Protocol):
     """A sampler over one arm's space, rebuilt from the store at every start.

@@ -11,8 +11,6 @@ from bitsweep.store.history import metric_column
 from bitsweep.store.reader import Reader, status_column, trials_query
 from bitsweep.store.records import TrialRow
 
-UNSUCCESSFUL = ("failed", "diverged", "interrupted")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:

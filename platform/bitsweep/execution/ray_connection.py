@@ -1,4 +1,4 @@
-"""Joining and leaving a Ray cluster, and what it consists of."""
+"""A driver's connection to Ray: join a cluster or start one here, and see what its nodes have."""
 
 import logging
 import os
@@ -6,15 +6,24 @@ import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-# Read when Ray starts.
+# Read once, when ray.tune is imported.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
 from bitsweep.errors import InputError
@@ -56,23 +65,6 @@ def connect(address: str | None, *, trainer: str = "") -> bool:
     return True
 
 
-def _wanted(address: str | None) -> str:
-    return address or os.environ.get("RAY_ADDRESS") or LOCAL
-
-
-def _check_answers(address: str) -> None:
-    """Say at once where nothing listens: Ray tries for two minutes. "auto", "local": Ray's own."""
-    place = urlsplit(address if "://" in address else f"ray://{address}")
-    try:
-        if place.hostname is None or place.port is None:
-            return
-        socket.create_connection((place.hostname, place.port), timeout=PROBE_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"no Ray cluster answers at {address!r}: {error}; expected HOST:PORT of its head"
-        ) from error
-
-
 def nodes_alive() -> list[dict[str, float]]:
     """The resources of each node of the cluster, whoever uses them at this moment."""
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
@@ -88,3 +80,30 @@ def place_of(address: str | None) -> str:
 def disconnect() -> None:
     """Leave the cluster; one that this process started ends."""
     ray.shutdown()
+
+
+@contextmanager
+def requested(bundles: list[dict[str, float]]) -> Iterator[None]:
+    """Ask the autoscaler for these while the block runs: a request stands until it is replaced."""
+    request_resources(bundles=bundles)
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
+
+
+def _wanted(address: str | None) -> str:
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
+
+
+def _check_answers(address: str) -> None:
+    """Say at once where nothing listens: Ray tries for two minutes. "auto", "local": Ray's own."""
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        if place.hostname is None or place.port is None:
+            return
+        socket.create_connection((place.hostname, place.port), timeout=PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster answers at {address!r}: {error}; expected HOST:PORT of its head"
+        ) from error
