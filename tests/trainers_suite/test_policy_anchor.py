@@ -4,7 +4,7 @@ from math import inf
 
 import pytest
 import torch
-from tests.trainers_suite.test_policy import COSTS, PRICE, QUICK, REWARDS, Toy, seeded, toy_images
+from tests.trainers_suite.toy_policy import COSTS, PRICE, QUICK, REWARDS, Toy, seeded, toy_images
 from torch import Tensor
 from torch.nn import functional
 
