@@ -83,12 +83,16 @@ class Stoppable:
 
 
 @contextmanager
-def watch(store: str, *, sweep_id: int, owner: str) -> Iterator[threading.Event]:
+def watch(
+    store: str, *, sweep_id: int, owner: str, answer_seconds: float | None = None
+) -> Iterator[threading.Event]:
     """Beat for this driver and heed requests to it, from a thread with its own connections.
 
-    Gives the event that a stop sets; a cancel interrupts the main thread.
+    Gives the event that a stop sets; a cancel interrupts the main thread. answer_seconds: how long
+    a beat may take on a server.
     """
-    to_write, to_read = open_to_write(store), open_to_read(store)
+    to_write = open_to_write(store, answer_seconds=answer_seconds)
+    to_read = open_to_read(store)
     known = last_request(to_read, sweep_id)
     stop, over = threading.Event(), threading.Event()
 
