@@ -28,15 +28,15 @@ def local_ray() -> Iterator[None]:
     """One Ray of two CPUs for the module, in a folder of its own."""
     with TemporaryDirectory(prefix="bs-ray-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # gloo, also where there is a GPU
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         from bitsweep.execution import ray_tune  # isort: skip  # sets what Ray reads once
 
         import ray
 
-        assert ray_tune.JOB_VARIABLE not in os.environ
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield
-        ray.shutdown()
+        ray_tune.disconnect()
 
 
 def curve(
