@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -55,10 +56,31 @@ class PostgresServer:
         stop = [*self._control, "-m", "immediate", "stop"]
         subprocess.run(stop, capture_output=True, cwd=self.folder)
 
+    def freeze(self) -> None:
+        """Stop every process of it in its tracks: connections stay open, and nobody answers."""
+        for process in processes_of(self.folder / "data"):
+            os.kill(process, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for process in processes_of(self.folder / "data"):
+            os.kill(process, signal.SIGCONT)
+
     def close(self) -> None:
         """End it and remove its data."""
+        self.thaw()
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def processes_of(data: Path) -> list[int]:
+    """The postmaster of a data folder first, then its children: it starts none once it stands."""
+    try:
+        postmaster = int((data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+    except FileNotFoundError:
+        return []
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children")
+    return [postmaster, *map(int, children.read_text(encoding="ascii").split())]
 
 
 @contextmanager

@@ -33,6 +33,8 @@ PROBE_BYTES = 64 * 1024
 ExecutorName = Literal["ray", "local"]
 # A file that another process holds longer than this is out of reach: the journal takes over.
 _BUSY_MILLISECONDS = 3_000
+# No statement of a run takes seconds: a server this silent stands still.
+ANSWER_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class RunOptions:
     work: the folder of workspaces, checkpoints and logs, one that every node sees; None: beside
     the store. waits_for_nodes: the cluster can grow to what the sweep wants. patience_seconds:
     how long a run that can do nothing else waits for a store that is out of reach.
+    answer_seconds: after so long without an answer to a statement, PostgreSQL is out of reach.
     """
 
     store: str
@@ -52,6 +55,7 @@ class RunOptions:
     work: str | None = None
     waits_for_nodes: bool = False
     patience_seconds: float = PATIENCE_SECONDS
+    answer_seconds: float = ANSWER_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +109,11 @@ def _run(
 ) -> RunReport:
     folders = folders_of(options.store, options.work)
     _check_writable(folders)
-    engine = open_to_write(options.store, busy_milliseconds=_BUSY_MILLISECONDS)
+    engine = open_to_write(
+        options.store,
+        busy_milliseconds=_BUSY_MILLISECONDS,
+        answer_seconds=options.answer_seconds,
+    )
     writer, reader = Writer(engine), Reader(engine)
     owner = owner_name()
     caught_up = catch_up_journals(options.store, folders, writer, reader)
@@ -144,7 +152,13 @@ def _run(
     turn = Turn(
         priority=resources.priority, most=resources.max_concurrent, place=lambda: executor.place
     )
-    watching = watch(options.store, sweep_id=sweep_id, owner=owner, turn=turn)
+    watching = watch(
+        options.store,
+        sweep_id=sweep_id,
+        owner=owner,
+        turn=turn,
+        answer_seconds=options.answer_seconds,
+    )
     with ends_cleanly(), watching as stop:
         try:
             # Nothing more comes: the mirror catches up while the executor cleans up.

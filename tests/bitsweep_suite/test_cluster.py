@@ -120,6 +120,17 @@ def test_a_submitted_sweep_runs_to_its_end_and_its_log_is_followed(user: User) -
     assert job in user.run("status").stdout
 
 
+def test_the_end_of_a_job_is_told_and_whom_to_tell_is_not_kept(user: User) -> None:
+    told = user.folder / "told.json"
+    done = user.submit("--on-completion", f"cat > {told}")
+    summary = json.loads(told.read_text(encoding="utf-8"))
+    ((command,),) = user.ask("SELECT command FROM sweeps")
+
+    assert done.returncode == summary["exit_code"] == 0, done.stderr
+    assert (summary["sweep"], summary["status"]) == ("toy", "finished")
+    assert command.startswith("bitsweep submit toy.toml") and "told.json" not in command
+
+
 def test_a_node_that_dies_in_mid_sweep_costs_nothing_that_was_measured(patient: User) -> None:
     number = patient.cluster.add_node()
     job = job_of(patient.submit("--no-wait"))

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from tests.bitsweep_suite.toys import (
     FIXED,
     LAYERS,
     SEARCHED,
+    acting,
     evaluation,
     measurement,
     toy_plan,
@@ -26,7 +27,7 @@ from tests.postgres import NoPostgres, PostgresServer
 from tests.real_parts import missing
 
 from bitsweep.bits import tied
-from bitsweep.errors import InputError, StoreAway, StoreError, StoreLost
+from bitsweep.errors import Conflict, InputError, StoreAway, StoreError, StoreLost
 from bitsweep.execution.journal import Heading, Journal, Line, read_lines
 from bitsweep.execution.progress import Progress
 from bitsweep.execution.recorder import Recorder
@@ -35,6 +36,7 @@ from bitsweep.run import RunOptions, RunReport, catch_up_journals, folders_of, r
 from bitsweep.store.database import open_to_read, open_to_write, store_name
 from bitsweep.store.reader import Reader
 from bitsweep.store.writer import Writer, utc_now
+from bitsweep.sweep import Sweep
 from bitsweep.trial import Failed, Finished
 
 SWEEP = toy_sweep(FIXED, SEARCHED)
@@ -57,6 +59,8 @@ def run(
     *,
     observe: Callable[[Progress], None] = lambda progress: None,
     patience: float = 60.0,
+    answer_seconds: float = 20.0,
+    sweep: Sweep = SWEEP,
 ) -> RunReport:
     """The sweep in this process, with its workspaces in the folder."""
     options = RunOptions(
@@ -65,8 +69,9 @@ def run(
         executor="local",
         work=str(folder / "work"),
         patience_seconds=patience,
+        answer_seconds=answer_seconds,
     )
-    return run_sweep(toy_plan(SWEEP), options, observe=observe)
+    return run_sweep(toy_plan(sweep), options, observe=observe)
 
 
 def rows(store: str, sql: str) -> list[tuple[Any, ...]]:
@@ -125,6 +130,51 @@ def test_a_sweep_outlives_a_restart_of_postgresql(server: PostgresServer, tmp_pa
     assert_whole(server.url, tmp_path)
     written = rows(server.url, "SELECT COUNT(*) FROM measurements")
     assert written == [(report.measurements_written,)]
+
+
+@pytest.mark.real
+def test_a_sweep_outlives_a_postgresql_that_stands_still(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    def freeze() -> None:
+        server.freeze()
+        later(6.0, server.thaw)
+
+    report = run(server.url, tmp_path, observe=at_measurement(7, freeze), answer_seconds=1.5)
+
+    assert report.trials_failed == 0 and not report.is_interrupted
+    assert any("the server has been silent for 1.5 s" in note for note in report.notes)
+    assert any("the store is back" in note for note in report.notes)
+    assert_whole(server.url, tmp_path)
+    written = rows(server.url, "SELECT COUNT(*) FROM measurements")
+    assert written == [(report.measurements_written,)]
+
+
+@pytest.mark.real
+def test_a_postgresql_that_stands_still_for_good_ends_a_run_in_one_line(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    observe = at_measurement(7, server.freeze)
+    with pytest.raises(StoreLost, match=r"kept in .*journals.*\.jsonl") as raised:
+        run(server.url, tmp_path, observe=observe, patience=2.0, answer_seconds=1.0)
+    server.thaw()
+    report = run(server.url, tmp_path)
+
+    assert "\n" not in str(raised.value)
+    assert any("of an earlier run written" in note for note in report.notes)
+    assert_whole(server.url, tmp_path)
+
+
+@pytest.mark.real
+def test_a_postgresql_that_stands_still_is_no_store_to_start_with(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    server.freeze()
+    begin = monotonic()
+    with pytest.raises(StoreError, match=r"cannot be (opened|used now): .*timeout") as raised:
+        run(f"{server.url}?connect_timeout=2", tmp_path)
+
+    assert monotonic() - begin < 10 and "\n" not in str(raised.value)
 
 
 @pytest.mark.real
@@ -387,6 +437,53 @@ def test_a_conflict_in_a_journal_fails_its_trial(bench: Bench) -> None:
     outcome = bench.reader.ended([bench.trial.id])[bench.trial.id].outcome
     assert isinstance(outcome, Failed) and "other numbers" in outcome.reason
     assert any("other numbers" in note for note in bench.recorder.notes)
+
+
+def disagreeing(bench: Bench) -> None:
+    """A trial goes on: its second measurement of an epoch differed while the store was away."""
+    bench.recorder.record(bench.trial.id, evaluation(1, measurement(700)))
+    with closing(bench.lock()):
+        bench.recorder.record(bench.trial.id, evaluation(1, measurement(600)))
+    sleep(1.1)
+    bench.recorder.finish()
+
+
+def test_a_trial_that_disagreed_is_refused_whatever_it_measures_next(bench: Bench) -> None:
+    disagreeing(bench)
+
+    with pytest.raises(Conflict, match="other numbers"):
+        bench.recorder.record(bench.trial.id, evaluation(2))
+    assert bench.epochs() == [1]
+
+
+def test_a_trial_that_disagreed_has_failed_however_it_ends(bench: Bench) -> None:
+    disagreeing(bench)
+    came_to = bench.recorder.end(bench.trial.id, Finished(epoch=2))
+
+    assert isinstance(came_to, Failed) and "other numbers" in came_to.reason
+    assert bench.reader.ended([bench.trial.id])[bench.trial.id].outcome == came_to
+
+
+def test_a_worker_whose_trial_disagreed_while_the_store_was_away_is_stopped(
+    tmp_path: Path,
+) -> None:
+    store, begun = str(tmp_path / "store.db"), []
+
+    def contradict() -> None:
+        engine = open_to_write(store)
+        begun.extend(rows(store, "SELECT trial_id FROM evaluations"))
+        Writer(engine).record(begun[0][0], evaluation(2, measurement(1)))
+        engine.dispose()
+        locked(store, 6.0)
+
+    slow = toy_sweep(acting("slow"), confirm=None)
+    report = run(store, tmp_path, sweep=slow, observe=at_measurement(1, contradict))
+
+    (trial_id,) = begun[0]
+    measured = f"SELECT epoch FROM evaluations WHERE trial_id = '{trial_id}' AND epoch > 3"
+    assert any("the store is back" in note for note in report.notes)
+    assert rows(store, measured) == []  # it has four epochs
+    assert report.trials_failed == 1 and "other numbers" in report.failures[0]
 
 
 def left_behind(bench: Bench, *steps: Any) -> Path:

@@ -61,17 +61,19 @@ def test_no_credentials_are_one_line(
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("way", ["file", "environment", "address"])
-def test_a_password_comes_from_a_file_the_environment_or_the_address(
+@pytest.mark.parametrize("way", ["home", "file", "environment", "address"])
+def test_a_password_comes_from_home_a_file_the_environment_or_the_address(
     way: str, guarded: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plugin.install(tmp_path)
     store = guarded.url
-    if way == "file":
-        passwords = tmp_path / "passwords"
+    monkeypatch.delenv("PGPASSFILE", raising=False)
+    if way in {"home", "file"}:
+        passwords = tmp_path / ".pgpass"
         passwords.write_text(f"127.0.0.1:{guarded.port}:*:postgres:{SECRET}\n", encoding="utf-8")
         passwords.chmod(0o600)
-        monkeypatch.setenv("PGPASSFILE", str(passwords))
+        there = {"home": ("HOME", tmp_path), "file": ("PGPASSFILE", passwords)}[way]
+        monkeypatch.setenv(there[0], str(there[1]))
     elif way == "environment":
         monkeypatch.setenv("PGPASSWORD", SECRET)
     else:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.faults.scene import Fault, Result, Scene, Unavailable
-from tests.faults.site import SEARCHED, SWEEP
+from tests.faults.site import SEARCHED, SWEEP, Site
 
-SOME_FAILED = 1
+SOME_FAILED, BAD_INPUT = 1, 2
 TMPFS_BYTES = 1_000_000
+STORE_BYTES = 8_000_000
 
 
 def hang(scene: Scene) -> Result:
@@ -66,12 +67,48 @@ def disk_full(scene: Scene) -> Result:
     return Result(moment=moment, verdict=verdict, note="stopped with its reason")
 
 
+def store_disk_full(scene: Scene) -> Result:
+    """The disk of the store is full: a journal elsewhere takes what comes, until patience ends."""
+    with _small_disk(scene.folder / "small", size=STORE_BYTES) as small:
+        site = scene.site()
+        site.store = str(small / "bitsweep.db")
+        work = ("--workspaces", str(scene.folder / "work"))
+        site.words = (*work, "--store-patience", "3")
+        return _stops_and_goes_on(site, small, first="kept in", then="database or disk is full")
+
+
+def all_disk_full(scene: Scene) -> Result:
+    """One disk holds store, journal and workspaces, as by default, and it is full."""
+    with _small_disk(scene.folder / "small", size=STORE_BYTES) as small:
+        site = scene.site()
+        site.store = str(small / "bitsweep.db")
+        site.words = ("--store-patience", "3")
+        return _stops_and_goes_on(site, small, first="", then="No space left on device")
+
+
+def _stops_and_goes_on(site: Site, small: Path, *, first: str, then: str) -> Result:
+    """The sweep ends with one sentence, and at once when it is started; with space it goes on."""
+    driver = site.start()
+    moment = site.wait_for_moment()
+    ballast = small / "ballast"
+    _fill(ballast)
+    code, said = site.finish(driver)
+    last = said.strip().splitlines()[-1]
+    told = ["no space left" in said or "disk is full" in last, first in last]
+    assert (code, told) == (SOME_FAILED, [True, True]), (code, said[-2000:])
+    refused, complaint = site.finish(site.start())
+    is_one_line = complaint.strip().count("\n") == 0 and then in complaint
+    assert (refused, is_one_line) == (BAD_INPUT, True), (refused, complaint)
+    ballast.unlink()
+    return Result(moment=moment, verdict=site.complete(), note="stopped with its reason")
+
+
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[Path]:
+def _small_disk(folder: Path, *, size: int = TMPFS_BYTES) -> Iterator[Path]:
     if os.getuid() != 0:
         raise Unavailable("a small disk is mounted by root alone")
     folder.mkdir()
-    options = f"size={TMPFS_BYTES}"
+    options = f"size={size}"
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     mounted = subprocess.run(mount, capture_output=True, text=True)
     if mounted.returncode != 0:
@@ -131,5 +168,11 @@ FAULTS = (
     Fault(name="deadlock", means="a trial that hangs where no signal reaches", strikes=deadlock),
     Fault(name="leak", means="a trial that leaks memory", strikes=leak),
     Fault(name="disk-full", means="disk full for the workspaces", strikes=disk_full),
+    Fault(name="store-disk-full", means="disk full for the store alone", strikes=store_disk_full),
+    Fault(
+        name="all-disk-full",
+        means="disk full for store, journal and workspaces",
+        strikes=all_disk_full,
+    ),
     Fault(name="clock-back", means="the clock is set back an hour", strikes=clock_back),
 )

@@ -1,4 +1,4 @@
-"""Faults of servers: PostgreSQL restarted, an MLflow server stopped."""
+"""Faults of servers: PostgreSQL restarted or standing still, an MLflow server stopped."""
 
 import os
 import signal
@@ -15,19 +15,17 @@ import psycopg
 from mlflow import MlflowClient
 from tests.bitsweep_suite.clusters import free_ports
 from tests.faults.scene import Fault, Result, Scene, Unavailable
-from tests.postgres import NoPostgres, running_server
+from tests.faults.site import Site
+from tests.postgres import NoPostgres, processes_of, running_server
+
+from bitsweep.run import ANSWER_SECONDS
 
 START_SECONDS = 90.0
 
 
 def postgres(scene: Scene) -> Result:
     """PostgreSQL is restarted: the driver keeps a journal meanwhile and goes on."""
-    try:
-        url = scene.closing.enter_context(running_server())
-    except NoPostgres as reason:
-        raise Unavailable(str(reason)) from reason
-    site = scene.site()
-    site.store = url
+    site, url = _on_postgres(scene)
     driver = site.start()
     moment = site.wait_for_moment()
     _restart(url)
@@ -36,13 +34,54 @@ def postgres(scene: Scene) -> Result:
     return Result(moment=moment, verdict=site.complete(), note="went on by itself")
 
 
-def _restart(url: str) -> None:
+def postgres_frozen(scene: Scene) -> Result:
+    """Every process of PostgreSQL stands still for a while: connections stay, no answer comes."""
+    site, url = _on_postgres(scene)
+    data = _data_of(url)
+    driver = site.start()
+    moment = site.wait_for_moment()
+    scene.closing.callback(_signal, data, signal.SIGCONT)
+    _signal(data, signal.SIGSTOP)
+    seconds = ANSWER_SECONDS + scene.random.uniform(2.0, 10.0)
+    time.sleep(seconds)
+    _signal(data, signal.SIGCONT)
+    code, said = site.finish(driver)
+    found = ["the server has been silent" in said, "the store is back" in said]
+    assert (code, found) == (0, [True, True]), (code, said[-2000:])
+    note = f"went on by itself after {seconds:.0f} s"
+    return Result(moment=moment, verdict=site.complete(), note=note)
+
+
+def _on_postgres(scene: Scene) -> tuple[Site, str]:
+    """A site whose store is a server; its address."""
+    try:
+        url = scene.closing.enter_context(running_server())
+    except NoPostgres as reason:
+        raise Unavailable(str(reason)) from reason
+    site = scene.site()
+    site.store = url
+    return site, url
+
+
+def _data_of(url: str) -> Path:
     with psycopg.connect(url) as connection:
         found = connection.execute("SHOW data_directory").fetchone()
         assert found is not None  # SHOW has an answer
     data = Path(str(found[0]))
+    if not data.is_dir():
+        raise Unavailable("the PostgreSQL server that was given is not of this machine")
+    return data
+
+
+def _signal(data: Path, number: int) -> None:
+    for process in processes_of(data):
+        os.kill(process, number)
+
+
+def _restart(url: str) -> None:
+    data = _data_of(url)
     tools = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if not tools or not data.is_dir():
+    if not tools:
         raise Unavailable("the PostgreSQL server that was given cannot be restarted from here")
     restart = [str(tools[-1]), "-D", str(data), "-w", "-m", "immediate", "restart"]
     prefix = ["runuser", "-u", data.owner(), "--"] if os.getuid() == 0 else []
@@ -120,5 +159,10 @@ def _runs(uri: str) -> dict[str, str]:
 
 FAULTS = (
     Fault(name="postgres", means="PostgreSQL restarted in mid-sweep", strikes=postgres),
+    Fault(
+        name="postgres-frozen",
+        means="PostgreSQL stands still, with its connections open",
+        strikes=postgres_frozen,
+    ),
     Fault(name="mlflow", means="MLflow server killed in mid-sweep", strikes=mlflow),
 )

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,6 +11,7 @@ from threading import Timer
 
 import pytest
 import torch
+from tests.trainers_suite.plain import plain
 from tests.trainers_suite.trials import trial_of
 from torch import Tensor, nn
 
@@ -53,25 +54,6 @@ def job_of(trial: Trial, folder: Path) -> Job:
             workspaces=folder / "workspaces", artifacts=folder / "kept", logs=folder / "logs"
         ),
     )
-
-
-def plain(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
-    """The real trainer on networks without batch norms."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(image, "start_network", _without_norms(image.start_network))
-        yield from image.train(trial, workspace)
-
-
-def _without_norms(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    def start(trial: Trial, workspace: Workspace) -> nn.Module:
-        network = make(trial, workspace)
-        for module in list(network.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                    setattr(module, name, nn.Identity())
-        return network
-
-    return start
 
 
 def run(

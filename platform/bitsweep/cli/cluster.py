@@ -12,6 +12,7 @@ from bitsweep.cli.places import (
     MLFLOW_VARIABLE,
     STORE_VARIABLE,
     WORK_VARIABLE,
+    CompletionOption,
     FileArgument,
     JsonOption,
     MlflowOption,
@@ -63,6 +64,7 @@ def submit(
     wait_for_nodes: NodesOption = False,
     overrides: SetOption = None,
     retry: RetryOption = None,
+    on_completion: CompletionOption = None,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the log.")] = False,
 ) -> None:
     """Run a sweep as a job of a Ray cluster: the driver and its trials run there.
@@ -79,7 +81,9 @@ def submit(
     arguments = [word for one in overrides or [] for word in ("--set", one)]
     arguments += ["--retry", retry] if retry else []
     arguments += ["--wait-for-nodes"] if wait_for_nodes else []
-    _warn_of_passwords(place, mirror)
+    # Not part of the command that is kept with the results: a URL is often a secret.
+    told = ["--on-completion", on_completion] if on_completion else []
+    _warn_of_passwords(place, mirror, *(one for one in told if "://" in one))
     from bitsweep.execution.cluster import Cluster, Submission
 
     cluster = Cluster(address)
@@ -88,7 +92,7 @@ def submit(
             sweep=sweep.name,
             text=sweep.text,
             trainer=sweep.task.trainer,
-            arguments=("--address", "auto", *arguments),
+            arguments=("--address", "auto", *arguments, *told),
             command=_command(path, arguments, cluster.address, place, is_persistent=is_persistent),
             environment=_environment(place, mirror, work_place(workspaces)),
         )
@@ -262,14 +266,21 @@ def _lasting_store(option: str | None, *, is_persistent: bool) -> str:
 
 
 def _warn_of_passwords(*addresses: str) -> None:
-    from urllib.parse import urlsplit
-
-    if any(urlsplit(one).password for one in addresses):
+    if any(_has_password(one) for one in addresses):
         typer.echo(
             "warning: a password in an address can be read in Ray's list of jobs; leave it out "
             "and name a password file of the cluster in PGPASSFILE",
             err=True,
         )
+
+
+def _has_password(address: str) -> bool:
+    from urllib.parse import urlsplit
+
+    try:
+        return bool(urlsplit(address).password)
+    except ValueError:  # a command that holds a URL, and more
+        return False
 
 
 def _command(

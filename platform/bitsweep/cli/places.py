@@ -43,6 +43,16 @@ SetOption = Annotated[
 RetryOption = Annotated[
     Literal["failed"] | None, typer.Option(help="Run failed and diverged trials again.")
 ]
+CompletionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-completion",
+        metavar="COMMAND|URL",
+        help="Told when the run ends, however it ends: JSON by standard input or by POST; of a "
+        "job, on the cluster.",
+        show_default=False,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 

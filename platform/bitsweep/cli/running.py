@@ -13,6 +13,7 @@ import typer
 
 from bitsweep.cli.places import (
     COMMAND_VARIABLE,
+    CompletionOption,
     FileArgument,
     JsonOption,
     MlflowOption,
@@ -67,14 +68,7 @@ def run(
             help="How long a run that can do nothing else waits for a store that is away.",
         ),
     ] = 600.0,
-    on_completion: Annotated[
-        str | None,
-        typer.Option(
-            "--on-completion",
-            metavar="COMMAND|URL",
-            help="Told when the run ends, however it ends: JSON by standard input or by POST.",
-        ),
-    ] = None,
+    on_completion: CompletionOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be run.")] = False,
     as_json: JsonOption = False,
 ) -> None:

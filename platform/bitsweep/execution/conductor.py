@@ -137,8 +137,8 @@ class Conductor:
         entry = self._entries[trial_id]
         if entry.is_over:
             return
+        outcome = self._recorder.end(trial_id, outcome)
         self._ledger.settle(entry, outcome)
-        self._recorder.end(trial_id, outcome)
         if not isinstance(outcome, Interrupted):
             self._say(f"{_word(outcome)} {self.describe(entry)}")
             self._settle(trial_id)

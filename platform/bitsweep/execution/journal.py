@@ -145,8 +145,8 @@ def write_lines(
     *,
     sweep_id: int,
     hook: Callable[[str, Outcome], None],
-) -> list[str]:
-    """Write lines in their order, each once however often; return what disagreed, in words.
+) -> dict[str, str]:
+    """Write lines in their order, each once however often; return what disagreed, by trial.
 
     A trial with measurements that stand with other facts has failed, whatever came of it.
     """
@@ -164,7 +164,7 @@ def write_lines(
         if not isinstance(step, Evaluation):
             writer.end(line.trial_id, step, sweep_id=sweep_id, at=line.at)
             hook(line.trial_id, step)
-    return list(conflicts.values())
+    return conflicts
 
 
 def _create(path: Path, heading: Heading) -> TextIO:

@@ -204,10 +204,14 @@ class Recorder:
         kept = evaluation if self._keeps_answers else evaluation.without_answers()
         return self._spool.write(trial_id, kept)
 
-    def end(self, trial_id: str, outcome: Outcome) -> None:
-        """Commit an outcome, if need be to the journal."""
+    def end(self, trial_id: str, outcome: Outcome) -> Outcome:
+        """Commit an outcome, if need be to the journal; return what the trial came to.
+
+        That is Failed where its measurements disagreed when the journal was written.
+        """
         self._claimed.discard(trial_id)
         self._spool.write(trial_id, outcome)
+        return self._spool.agreed_end(trial_id, outcome)
 
     def is_away(self, *, is_idle: bool) -> bool:
         """Whether the store is out of reach, so that nothing can start; see `Spool.is_away`."""

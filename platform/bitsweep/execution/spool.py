@@ -8,11 +8,11 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TypeVar
 
-from bitsweep.errors import StoreAway, StoreLost
+from bitsweep.errors import Conflict, StoreAway, StoreLost
 from bitsweep.execution.journal import Journal, Line, write_lines
 from bitsweep.measurement import Evaluation
 from bitsweep.store.writer import Writer, utc_now
-from bitsweep.trial import Outcome
+from bitsweep.trial import Failed, Outcome
 
 PATIENCE_SECONDS = 600.0
 # An idle store is asked this often whether it is still there, before anything new starts.
@@ -52,22 +52,35 @@ class Spool:
         self._away_since = self._idle_since = self._next_try = 0.0
         self._pause = _LOOK_SECONDS
         self._seen_at = clock()
+        self._conflicts: dict[str, str] = {}
 
     def write(self, trial_id: str, step: Evaluation | Outcome) -> bool:
         """Into the store, or into the journal while it is away; False: it stood there already.
 
-        Raises Conflict, as the writer does.
+        Raises Conflict, as the writer does, and for each further evaluation of a trial that
+        disagreed when the journal was written.
         """
-        line = Line(trial_id=trial_id, step=step, at=utc_now())
+        at = utc_now()
+        if self._away is not None and self._is_due():
+            self._catch_up()
+        if isinstance(step, Evaluation):
+            if trial_id in self._conflicts:
+                raise Conflict(self._conflicts[trial_id])
+        else:
+            step = self.agreed_end(trial_id, step)
+        line = Line(trial_id=trial_id, step=step, at=at)
         if self._away is None:
             try:
                 return self._write(line)
             except StoreAway as error:
                 self._lose(error)
-        elif self._is_due() and self._catch_up():
-            return self._write_or_keep(line)
         self._keep(line)
         return True
+
+    def agreed_end(self, trial_id: str, outcome: Outcome) -> Outcome:
+        """The outcome; Failed for a trial that disagreed when the journal was written."""
+        told = self._conflicts.get(trial_id)
+        return outcome if told is None else Failed(reason=told)
 
     def ask(self, verb: Callable[[], _Answer]) -> _Answer:
         """What the store answers; waits for a store that is away, StoreLost at the end of it."""
@@ -152,14 +165,6 @@ class Spool:
         self._hook(line.trial_id, line.step)
         return True
 
-    def _write_or_keep(self, line: Line) -> bool:
-        try:
-            return self._write(line)
-        except StoreAway as error:
-            self._lose(error)
-            self._keep(line)
-            return True
-
     def _keep(self, line: Line) -> None:
         if self._journal is None:
             assert self._away is not None
@@ -196,7 +201,8 @@ class Spool:
         self._away, self._seen_at = None, self._clock()
         seconds = self._seen_at - self._away_since
         self._tell(f"the store is back after {seconds:.0f} s: {told(count)} written")
-        for conflict in conflicts:
+        self._conflicts |= conflicts
+        for conflict in conflicts.values():
             self._tell(conflict)
         return True
 
@@ -211,7 +217,8 @@ class Spool:
                 f" {told(count)} kept in {self._journal.path}: the next `bitsweep run` there "
                 "writes them, or `bitsweep store catch-up`"
             )
-        message = f"{self._away}; it did not come back within {self._patience:g} s."
+        seconds = self._clock() - self._away_since
+        message = f"{self._away}; it did not come back within {seconds:.0f} s."
         raise StoreLost(f"{message}{kept}")
 
     def _tell(self, text: str) -> None:

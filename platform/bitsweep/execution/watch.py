@@ -97,14 +97,20 @@ class Stoppable:
 
 @contextmanager
 def watch(
-    store: str, *, sweep_id: int, owner: str, turn: Turn | None = None
+    store: str,
+    *,
+    sweep_id: int,
+    owner: str,
+    turn: Turn | None = None,
+    answer_seconds: float | None = None,
 ) -> Iterator[threading.Event]:
     """Beat for this driver and heed requests to it, from a thread with its own connections.
 
     Gives the event that a stop sets; a cancel interrupts the main thread. In `turn` stands whether
-    another driver goes first.
+    another driver goes first. answer_seconds: how long a beat may take on a server.
     """
-    to_write, to_read = open_to_write(store), open_to_read(store)
+    to_write = open_to_write(store, answer_seconds=answer_seconds)
+    to_read = open_to_read(store)
     standing = Standing(
         to_write, to_read, turn or Turn(), sweep_id=sweep_id, owner=owner, is_dead=is_dead
     )

@@ -29,6 +29,9 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
 }
+_STATEMENT_SECONDS = 60
+# A reader's statement is ended by the server; one that stands still does not even do that.
+_READER_ANSWER_SECONDS = _STATEMENT_SECONDS + 15.0
 
 
 def store_url(address: str) -> URL:
@@ -76,10 +79,17 @@ def store_name(address: str) -> str:
     return f"postgresql://{host}:{port}/{url.database or os.environ.get('PGDATABASE', '')}"
 
 
-def open_to_write(address: str, *, busy_milliseconds: int = _BUSY_MILLISECONDS) -> Engine:
+def open_to_write(
+    address: str,
+    *,
+    busy_milliseconds: int = _BUSY_MILLISECONDS,
+    answer_seconds: float | None = None,
+) -> Engine:
     """Open a store, creating a SQLite file and migrating it; raise StoreError if it fails.
 
     busy_milliseconds: how long a write waits for another process that writes to the same file.
+    answer_seconds: how long PostgreSQL may take for one statement, migrations excepted, before it
+    counts as away; None: any time.
     """
     url = store_url(address)
     if url.get_backend_name() == "sqlite" and url.database:
@@ -102,6 +112,7 @@ def open_to_write(address: str, *, busy_milliseconds: int = _BUSY_MILLISECONDS) 
         raise StoreError(
             f"store {shown(address)!r} cannot be opened: {first_line(error)}"
         ) from error
+    _bound_answers(engine, answer_seconds)
     return engine
 
 
@@ -129,10 +140,11 @@ def open_to_look(address: str) -> Engine:
         )
         event.listen(engine, "connect", _sqlite_one_file)
     else:
-        options = "-c default_transaction_read_only=on -c statement_timeout=60000"
+        options = f"-c default_transaction_read_only=on -c statement_timeout={_STATEMENT_SECONDS}s"
         # A prepared statement is a single one: no "COMMIT; DELETE ..." leaves the transaction.
         arguments = _network(url) | {"options": options, "prepare_threshold": 0}
         engine = create_engine(url, connect_args=arguments)
+    _bound_answers(engine, _READER_ANSWER_SECONDS)
     tell_outages(engine, shown(address), writes=False)
     try:
         with engine.connect() as connection:
@@ -172,6 +184,13 @@ def _network(url: URL) -> dict[str, Any]:
     if "PGCONNECT_TIMEOUT" not in os.environ:
         wanted["connect_timeout"] = _CONNECT_SECONDS
     return {name: value for name, value in wanted.items() if name not in url.query}
+
+
+def _bound_answers(engine: Engine, answer_seconds: float | None) -> None:
+    if engine.dialect.name == "postgresql" and answer_seconds is not None:
+        from bitsweep.store.silence import end_silence
+
+        end_silence(engine, answer_seconds=answer_seconds)
 
 
 def upgrade(engine: Engine) -> None:
