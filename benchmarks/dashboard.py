@@ -1,6 +1,6 @@
 """How fast the dashboard is over a large store, in a real browser, and what it costs to keep it.
 
-python benchmarks/dashboard.py [--only live|speed|memory] [--sweeps 40] [--loads 1000] [--keep FOLDER]
+python benchmarks/dashboard.py [--only PART] [--sweeps 40] [--loads 1000] [--keep FOLDER]
 
 Needs Chromium (make system-packages). --keep leaves the stores there, and uses those that exist.
 A load of the memory part is what a browser asks for on a visit, sent over HTTP; one in fifty is a
