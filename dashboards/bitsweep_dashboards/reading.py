@@ -27,7 +27,15 @@ from bitsweep.measurement import Split
 from bitsweep.store.asking import ask
 from bitsweep.store.database import DEFAULT_STORE, first_line, open_to_read, store_url
 from bitsweep.store.history import settings
-from bitsweep.store.listing import Activity, activities, all_arms, trial_page
+from bitsweep.store.listing import (
+    STATUSES,
+    TRIAL_ORDERS,
+    Activity,
+    TrialOrder,
+    activities,
+    all_arms,
+    trial_page,
+)
 from bitsweep.store.logs import log_path, log_tail, work_root
 from bitsweep.store.pulse import pulse
 from bitsweep.store.reader import Reader, SweepRow
@@ -53,7 +61,6 @@ SQL_SECONDS = 5.0
 _KEPT = 64  # three of each sweep that somebody looks at, and a few of the whole store
 _BEST_SECONDS = 0.25
 _MOST_SWEEPS_COMPARED = 12
-STATUSES = ("finished", "running", "planned", "pruned", "failed", "diverged", "interrupted")
 _NO_ACTIVITY = Activity(counts={}, training_seconds=0.0, last_at=None)
 T = TypeVar("T")
 
@@ -213,6 +220,7 @@ class Library:
     def _sweep(self, reader: Reader, place: Place) -> SweepView:
         sweep = reader.sweep(place.name)
         whole, table = self._shown_table(reader, place)
+        order, is_descending = place.order("sort", TRIAL_ORDERS)
         wanted = place.among("trials", STATUSES)
         page = place.number("page", default=1)
         trials = trial_page(
@@ -220,6 +228,9 @@ class Library:
             sweep.id,
             offset=(page - 1) * TRIALS_PER_PAGE,
             limit=TRIALS_PER_PAGE,
+            arm=place.among("arm", whole.arms),
+            order=cast("TrialOrder | None", order),
+            is_descending=is_descending,
             statuses=() if wanted is None else (wanted,),
         )
         front = ("front", place.name)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, FromClause, case, func, select
 
@@ -11,6 +11,10 @@ from bitsweep.store.history import metric_column
 from bitsweep.store.reader import Reader, TrialRow
 
 UNSUCCESSFUL = ("failed", "diverged", "interrupted")
+STATUSES = ("finished", "running", "planned", "pruned", "failed", "diverged", "interrupted")
+STAGES = ("start", "search", "confirm")
+TrialOrder = Literal["trial", "status", "arm", "bits", "seed", "stage", "epochs", "reason"]
+TRIAL_ORDERS: tuple[TrialOrder, ...] = get_args(TrialOrder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +31,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPage:
-    """Some of a sweep's trials in the order of their planning, and how many there are in all."""
+    """Some of a sweep's trials in the order that was asked for, and how many there are in all."""
 
     rows: tuple[TrialRow, ...]
     total: int
@@ -134,8 +138,15 @@ def trial_page(
     limit: int,
     statuses: Sequence[str] = (),
     arm: str | None = None,
+    order: TrialOrder | None = None,
+    is_descending: bool = False,
 ) -> TrialPage:
-    """Trials of a sweep's current arms that stand so (none given: all), cut by the database."""
+    """Trials of a sweep's current arms that stand so (none given: all), cut by the database.
+
+    They come in the order of their planning, which also decides between equal ones in another
+    `order`. Arms are ordered as in the sweep file, statuses and stages as in STATUSES and STAGES,
+    texts as the database compares them.
+    """
     members, trials, arms, outcomes = (
         schema.memberships,
         schema.trials,
@@ -168,12 +179,35 @@ def trial_page(
         )
         .select_from(joined)
         .where(wanted)
-        .order_by(members.c.id)
+        .order_by(*_ordered(order, is_descending), members.c.id)
         .offset(offset)
         .limit(limit)
     )
     total = next(iter(reader.rows(counted)[0].values()))
     return TrialPage(rows=tuple(TrialRow(**row) for row in reader.rows(query)), total=total)
+
+
+def _ordered(order: TrialOrder | None, is_descending: bool) -> list[ColumnElement[Any]]:
+    """What is sorted by before the order of planning."""
+    if order is None:
+        return []
+    trials = schema.trials
+    columns: dict[TrialOrder, ColumnElement[Any]] = {
+        "trial": trials.c.id,
+        "status": _place_in(STATUSES, _status()),
+        "arm": func.coalesce(schema.arms.c.position, -1),  # a start serves every arm
+        "bits": trials.c.bits,
+        "seed": trials.c.seed,
+        "stage": _place_in(STAGES, schema.memberships.c.stage),
+        "epochs": func.coalesce(trials.c.last_epoch, 0),
+        "reason": func.coalesce(schema.outcomes.c.reason, ""),
+    }
+    return [columns[order].desc() if is_descending else columns[order].asc()]
+
+
+def _place_in(known: Sequence[str], column: ColumnElement[Any]) -> ColumnElement[Any]:
+    places = {name: place for place, name in enumerate(known)}
+    return case(places, value=column, else_=len(known))
 
 
 def trial_status(reader: Reader, trial_id: str) -> TrialStatus:
