@@ -59,7 +59,7 @@ from bitsweep_dashboards.views import (
 TRIALS_PER_PAGE = 100
 SQL_ROWS = 1_000
 SQL_SECONDS = 5.0
-_KEPT = 64  # three of each sweep that somebody looks at, and a few of the whole store
+_KEPT = 32  # three of each sweep that somebody looks at, and a few of the whole store
 _BEST_SECONDS = 0.25
 _MOST_SWEEPS_COMPARED = 12
 _NO_ACTIVITY = Activity(counts={}, training_seconds=0.0, last_at=None)
