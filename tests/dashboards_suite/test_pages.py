@@ -281,3 +281,11 @@ def test_every_link_leads_to_a_page(toy_store: str) -> None:
         todo += sorted(found - seen - set(todo))
 
     assert any(address.startswith("/trial/") for address in seen)
+
+
+def test_decimal_points_of_an_answer_stand_below_each_other(toy_store: str) -> None:
+    sql = "SELECT 83.9 AS a, 1e-9 AS b, 1 AS c UNION ALL SELECT 83.85, 2.5, 22"
+    _, layout = shown(toy_store, f"/sql?q={sql.replace(' ', '+')}")
+    cells = [text_of(one) for one in of_type(layout, "Td")]
+
+    assert cells == ["83.90", "1e-09", "1", "83.85", "2.5", "22"]

@@ -37,7 +37,7 @@ def trial_page(view: OneTrial, place: Place, *, mlflow: bool, ray: str | None) -
                     html.Span(
                         LABELS.get(one.status, one.status), className=f"status {one.status}"
                     ),
-                    f" epoch {one.last_epoch} of {trial.epochs}{spent}",
+                    f", epoch {one.last_epoch} of {trial.epochs}{spent}",
                 ]
             ),
             *([html.P(one.reason, className="problem")] if one.reason else []),
