@@ -24,7 +24,7 @@ from statistics import median
 from time import perf_counter
 
 from bitsweep.bits import tied
-from bitsweep.execution import ray_tune
+from bitsweep.execution import ray_connection
 from bitsweep.execution.progress import Progress
 from bitsweep.measurement import Evaluation
 from bitsweep.plan import Plan
@@ -63,7 +63,7 @@ def train(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
 def ends_of(trials: int, *, workers: int) -> list[float]:
     """When each trial of a sweep in an empty folder ended, in seconds from the sweep's start."""
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # Ray's workers import this file
-    ray_tune.connect("local")
+    ray_connection.connect("local")
     sweep = Sweep(
         name="no-op",
         question="what does a trial over several workers cost?",
@@ -96,7 +96,7 @@ def ends_of(trials: int, *, workers: int) -> list[float]:
             observe=observe,
         )
     assert report.trials_run == len(ends) == trials, report.failures
-    ray_tune.disconnect()
+    ray_connection.disconnect()
     return ends
 
 

@@ -62,6 +62,16 @@ class Place:
             raise InputError(f"{key}: expected one of {', '.join(known)}; got {text[:40]!r}")
         return text
 
+    def order(self, key: str, known: Sequence[str]) -> tuple[str | None, bool]:
+        """A choice of what to sort by, and whether it is descending: a minus before the word."""
+        text = self.one(key)
+        if text is None:
+            return None, False
+        if text.removeprefix("-") not in known:
+            words = ", ".join(known)
+            raise InputError(f"{key}: expected one of {words}, or -WORD; got {text[:40]!r}")
+        return text.removeprefix("-"), text.startswith("-")
+
     def having(self, key: str, *values: str) -> "Place":
         """The same page with other values of one choice; none: the choice not made."""
         kept = [pair for pair in self.query if pair[0] != key]

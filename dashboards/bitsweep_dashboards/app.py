@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 
-from bitsweep.errors import BAD_INPUT
+from bitsweep.errors import BAD_INPUT, InputError
 from bitsweep.store.database import DEFAULT_STORE
+from bitsweep.store.remote import check_url, is_url
 from bitsweep_dashboards.access import guard, send_headers
 from bitsweep_dashboards.address import parse_place
 from bitsweep_dashboards.downloads import add_downloads, add_mlflow
@@ -24,6 +25,7 @@ from bitsweep_dashboards.pages import page, title
 from bitsweep_dashboards.pieces import in_pieces, piece_id
 from bitsweep_dashboards.prefix import path_prefix, under
 from bitsweep_dashboards.reading import Library, shown_address
+from bitsweep_dashboards.views import is_pending
 
 PIECES = 2  # place of the pieces among the outputs
 REFRESH_MILLISECONDS = 3000
@@ -55,7 +57,8 @@ def create_app(
     """The application over the store at this address; everything it needs is served by itself.
 
     The store need not exist yet: the page says so and looks again. `prefix` is the path that the
-    application is reached under, with a slash at both ends. `work` is the folder of trials' logs.
+    application is reached under, with a slash at both ends. `work` is the folder or the URL of
+    trials' logs.
     """
     app = Dash(
         __name__,
@@ -171,7 +174,7 @@ def _keep_fresh(
             return nothing
         view = library.view(place)
         digest = sha256(repr((place.href, view)).encode()).hexdigest()
-        whole = not any(one.is_pending for one in getattr(view, "sweeps", ()))
+        whole = not is_pending(view)
         state: dict[str, Any] = {
             "place": place.href,
             "pulse": pulse if whole else "",
@@ -238,9 +241,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ray-url", type=web_address, help="Ray dashboard, for a link to it")
     parser.add_argument(
         "--workspaces",
-        type=_folder,
+        type=_work_argument,
         default=os.environ.get(WORK_VARIABLE) or None,
-        help="the folder of runs with logs of trials; default: beside the store",
+        help="the folder or URL (s3://...) with logs of trials; default: beside the store",
     )
     return parser
 
@@ -259,11 +262,12 @@ def _prefix_argument(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _folder(text: str) -> str:
-    if "://" in text:
-        raise argparse.ArgumentTypeError(
-            f"expected a folder, got {text!r}: `bitsweep logs` reads logs at a URL"
-        )
+def _work_argument(text: str) -> str:
+    if is_url(text):
+        try:
+            check_url(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

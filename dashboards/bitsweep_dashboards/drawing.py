@@ -106,6 +106,10 @@ def _curves(
     layout["yaxis"] = _axis(**_titled(panel.y_label))
     if panel.y_low is not None:
         layout["yaxis"]["range"] = [panel.y_low, _top(shown, panel.y_low)]
+    if panel.y_ticks:
+        places, names = zip(*panel.y_ticks, strict=True)
+        named_places = {"tickvals": places, "ticktext": [plain(name) for name in names]}
+        layout["yaxis"] |= {"tickmode": "array", **named_places}
     xs = [x for one in shown for x in one.x]
     if panel.x_ticks:
         layout["xaxis"] |= _named_ticks(panel.x_ticks)

@@ -1,6 +1,6 @@
 """A page in pieces, so that a change of one choice redraws what it changes and nothing else.
 
-Figures are dear to draw: a picker of the table must not draw them anew.
+Figures are dear to draw: a picker of the table must not draw them anew. The rest is still.
 """
 
 import json
@@ -10,6 +10,8 @@ from typing import Any
 from dash import html
 from plotly.utils import PlotlyJSONEncoder
 
+from bitsweep_dashboards.still import stilled
+
 
 def in_pieces(drawn: Any) -> tuple[Any, list[str]]:
     """The page with an id around each child of its article, and the digest of each.
@@ -17,7 +19,7 @@ def in_pieces(drawn: Any) -> tuple[Any, list[str]]:
     What is no article is one piece.
     """
     is_article = isinstance(drawn, html.Article)
-    children = list(drawn.children) if is_article else [drawn]
+    children = [stilled(one) for one in (drawn.children if is_article else [drawn])]
     wrapped = [html.Div(child, id=piece_id(place)) for place, child in enumerate(children)]
     digests = [_digest(child) for child in children]
     return (html.Article(wrapped) if is_article else html.Div(wrapped)), digests

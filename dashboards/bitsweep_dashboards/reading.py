@@ -5,6 +5,7 @@ A store that cannot be read is a view too; one that was moved, replaced or resta
 
 import threading
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar, cast
@@ -27,12 +28,21 @@ from bitsweep.measurement import Split
 from bitsweep.store.asking import ask
 from bitsweep.store.database import DEFAULT_STORE, first_line, open_to_read, store_url
 from bitsweep.store.history import settings
-from bitsweep.store.listing import Activity, activities, all_arms, trial_page
-from bitsweep.store.logs import log_path, log_tail, work_root
+from bitsweep.store.listing import (
+    STATUSES,
+    TRIAL_ORDERS,
+    Activity,
+    TrialOrder,
+    activities,
+    all_arms,
+    trial_page,
+)
+from bitsweep.store.logs import work_root
 from bitsweep.store.pulse import pulse
 from bitsweep.store.reader import Reader
 from bitsweep.store.records import SweepRow
 from bitsweep_dashboards.address import Place
+from bitsweep_dashboards.trial_logs import NOT_READ, TrialLogs
 from bitsweep_dashboards.views import (
     CompareView,
     Glance,
@@ -48,13 +58,11 @@ from bitsweep_dashboards.views import (
 )
 
 TRIALS_PER_PAGE = 100
-LOG_LINES = 60
 SQL_ROWS = 1_000
 SQL_SECONDS = 5.0
-_KEPT = 24
+_KEPT = 32  # three of each sweep that somebody looks at, and a few of the whole store
 _BEST_SECONDS = 0.25
 _MOST_SWEEPS_COMPARED = 12
-STATUSES = ("finished", "running", "planned", "pruned", "failed", "diverged", "interrupted")
 _NO_ACTIVITY = Activity(counts={}, training_seconds=0.0, last_at=None)
 T = TypeVar("T")
 
@@ -63,9 +71,9 @@ class Library:
     """Views of the store at one address. Threads may share it; memory stays bounded."""
 
     def __init__(self, store: str, *, work: str | None = None) -> None:
-        """`work` is the folder of trials' logs; None: beside the store."""
+        """`work` is the folder or the URL of trials' logs; None: beside the store."""
         self._store = store
-        self._work = work_root(store) if work is None else Path(work).resolve()
+        self._logs = TrialLogs(work_root(store) if work is None else work)
         self._lock = threading.RLock()
         self._reader: tuple[Hashable, Reader] | None = None
         self._pulse = ""
@@ -88,7 +96,8 @@ class Library:
             with self._lock:
                 reader = self._open()
                 self._pulse_of(reader)
-                return self._view(reader, place)
+                found = self._view(reader, place)
+            return self._with_log(found) if isinstance(found, OneTrial) else found
         except InputError as error:
             return NotThere(heading="Nothing is there", message=str(error))
         except StoreError as error:
@@ -156,15 +165,12 @@ class Library:
         if place.page == "layers":
             return self._layers(reader, place)
         if place.page == "trial":
-            return self._trial(reader, place)
+            return OneTrial(trial=trial_view(reader, place.name), log=NOT_READ)
         return NotThere(heading="No such page", message=f"There is no page /{place.name[:80]}.")
 
-    def _trial(self, reader: Reader, place: Place) -> OneTrial:
-        found = trial_view(reader, place.name)
-        path = log_path(self._work, found.trial.id)
-        return OneTrial(
-            trial=found, log=log_tail(path, lines=LOG_LINES), log_place=str(path.parent)
-        )
+    def _with_log(self, view: OneTrial) -> OneTrial:
+        """Outside the lock: a place that does not answer keeps nobody else waiting."""
+        return replace(view, log=self._logs.end(view.trial.trial.id))
 
     def _activities(self, reader: Reader) -> dict[int, Activity]:
         return self._once("activities", lambda: activities(reader))
@@ -215,6 +221,7 @@ class Library:
         sweep = reader.sweep(place.name)
         whole, table = self._shown_table(reader, place)
         wanted = place.among("trials", STATUSES)
+        order, is_descending = place.order("sort", TRIAL_ORDERS)
         page = place.number("page", default=1)
         trials = trial_page(
             reader,
@@ -222,6 +229,9 @@ class Library:
             offset=(page - 1) * TRIALS_PER_PAGE,
             limit=TRIALS_PER_PAGE,
             statuses=() if wanted is None else (wanted,),
+            arm=place.among("arm", whole.arms),
+            order=cast("TrialOrder | None", order),
+            is_descending=is_descending,
         )
         front = ("front", place.name)
         history = ("history", place.name)

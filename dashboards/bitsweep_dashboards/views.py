@@ -13,6 +13,7 @@ from bitsweep.analysis.trial_view import TrialView
 from bitsweep.store.asking import Answer
 from bitsweep.store.listing import Activity, TrialPage
 from bitsweep.store.records import SweepRow
+from bitsweep_dashboards.trial_logs import LogEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +81,10 @@ class LayersView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTrial:
-    """A trial in full; `log` is the tail of its log, None where that is not seen from here."""
+    """A trial in full, with the end of its log."""
 
     trial: TrialView
-    log: tuple[str, ...] | None = None
-    log_place: str = ""
+    log: LogEnd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +123,10 @@ View = (
     | NotThere
     | StoreGone
 )
+
+
+def is_pending(view: View) -> bool:
+    """Whether something of it was not read in time: it is worth looking again soon."""
+    if isinstance(view, Overview):
+        return any(one.is_pending for one in view.sweeps)
+    return isinstance(view, OneTrial) and view.log.is_pending

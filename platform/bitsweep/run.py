@@ -17,13 +17,14 @@ from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder
-from bitsweep.execution.remote import Remote, cache_folder, is_url
+from bitsweep.execution.remote import cache_folder
 from bitsweep.execution.spool import PATIENCE_SECONDS, told
 from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
 from bitsweep.plan import Plan, file_sha256
 from bitsweep.store.database import open_to_write, store_name
 from bitsweep.store.logs import work_root
 from bitsweep.store.reader import Reader
+from bitsweep.store.remote import Remote, is_url
 from bitsweep.store.writer import Writer
 from bitsweep.sweep import Arm, Task
 from bitsweep.tracking.mirror_process import MirrorProcess

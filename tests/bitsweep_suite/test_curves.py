@@ -180,6 +180,7 @@ def test_a_configuration_without_a_parameter_stands_below_its_axis(tmp_path: Pat
     keep = panel.x_ticks.index("keep")
 
     assert sorted(line.y[keep] < 0 for line in panel.series).count(True) == 1
+    assert [name for _, name in panel.y_ticks] == ["not taken", "lowest tried", "highest tried"]
 
 
 def test_the_front_is_chosen_on_validation_and_told_as_it_came_out_on_test() -> None:
@@ -299,6 +300,7 @@ def test_parallel_coordinates_end_at_the_score_and_the_best_is_thick(made: Path)
 
     assert isinstance(panel, Curves)
     assert panel.x_ticks == ("x", "score")
+    assert panel.y_ticks == ((0.0, "lowest tried"), (1.0, "highest tried"))
     assert [(one.y[-1], one.style.is_thin) for one in panel.series][-1] == (1.0, False)
     assert sum(not one.style.is_thin for one in panel.series) == 1
 

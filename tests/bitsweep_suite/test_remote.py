@@ -17,9 +17,9 @@ from tests.bitsweep_suite.toys import (
 
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Folders, Job
-from bitsweep.execution.remote import Remote
 from bitsweep.execution.worker import JobRun
 from bitsweep.run import RunOptions, folders_of, run_sweep
+from bitsweep.store.remote import Remote
 from bitsweep.sweep import Confirm
 from bitsweep.trial import Failed, Finished
 

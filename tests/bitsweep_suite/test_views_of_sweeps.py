@@ -3,7 +3,9 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.dashboards_suite.stores import reader_of, run_toy, toy_sweep
@@ -19,8 +21,17 @@ from bitsweep.analysis.table import sweep_table
 from bitsweep.analysis.trial_view import trial_view
 from bitsweep.errors import InputError
 from bitsweep.store.history import settings
-from bitsweep.store.listing import activities, search_steps, trial_page
+from bitsweep.store.listing import (
+    STAGES,
+    STATUSES,
+    TRIAL_ORDERS,
+    TrialOrder,
+    activities,
+    search_steps,
+    trial_page,
+)
 from bitsweep.store.reader import Reader
+from bitsweep.store.records import TrialRow
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,37 @@ def test_pages_of_trials_put_together_are_all_trials(reader: Reader) -> None:
     assert trial_page(reader, sweep_id, offset=0, limit=1, statuses=("failed",)).total == sum(
         row.status == "failed" for row in every
     )
+
+
+KEYS: dict[TrialOrder, Callable[[TrialRow], Any]] = {
+    "trial": lambda row: row.trial_id,
+    "status": lambda row: STATUSES.index(row.status),
+    "arm": lambda row: (None, "fp32", "a", "b", "bad").index(row.arm),
+    "bits": lambda row: row.bits,
+    "seed": lambda row: row.seed,
+    "stage": lambda row: STAGES.index(row.stage),
+    "epochs": lambda row: row.last_epoch or 0,
+    "reason": lambda row: row.reason,
+}
+
+
+@pytest.mark.parametrize("is_descending", [False, True])
+@pytest.mark.parametrize("order", KEYS)
+def test_sorted_pages_put_together_are_all_trials_with_planning_between_equals(
+    reader: Reader, order: TrialOrder, is_descending: bool
+) -> None:
+    sweep_id = reader.sweep("toy").id
+    every = reader.trial_rows(sweep_id)
+    pages = [
+        row
+        for offset in range(0, len(every), 5)
+        for row in trial_page(
+            reader, sweep_id, offset=offset, limit=5, order=order, is_descending=is_descending
+        ).rows
+    ]
+
+    assert pages == sorted(every, key=KEYS[order], reverse=is_descending)
+    assert tuple(KEYS) == TRIAL_ORDERS
 
 
 def test_the_best_is_chosen_on_validation_and_told_on_test(reader: Reader) -> None:

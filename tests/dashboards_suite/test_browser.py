@@ -91,6 +91,25 @@ def test_an_arm_switched_off_leaves_table_and_figures(
     assert complaints == []
 
 
+def test_trials_are_sorted_by_the_keyboard_on_a_columns_name(
+    browser: Any, listen: Callable[..., str], toy_store: str
+) -> None:
+    page, complaints = visit(browser, listen(toy_store), "/sweep/toy")
+    cells = "table.trials tbody td:first-child"
+    trials = f"[...document.querySelectorAll('{cells}')].map(one => one.innerText)"
+    planned = page.evaluate(trials)
+    for _ in range(2):
+        page.focus("table.trials thead a:text-is('trial')")
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(1_000)
+    page.wait_for_url("**/sweep/toy?sort=-trial")
+    page.wait_for_selector("th[aria-sort=descending]")
+
+    assert page.evaluate(trials) == sorted(planned, reverse=True)
+    assert page.evaluate("document.activeElement.innerText") == "trial"
+    assert complaints == []
+
+
 def test_the_keyboard_reaches_and_works_the_pickers(
     browser: Any, listen: Callable[..., str], toy_store: str
 ) -> None:

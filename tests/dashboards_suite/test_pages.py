@@ -78,6 +78,32 @@ def test_a_failure_stands_with_its_reason(toy_store: str) -> None:
     assert "the toy was told to fail" in text_of(layout)
 
 
+def test_trials_are_sorted_and_filtered_by_the_address(toy_store: str) -> None:
+    view, layout = shown(toy_store, "/sweep/toy?arm=b&sort=-epochs&page=1")
+    assert isinstance(view, SweepView)
+    epochs = [row.last_epoch or 0 for row in view.trials.rows]
+    heads = [one for one in of_type(layout, "Th") if hasattr(one, "aria-sort")]
+
+    assert {row.arm for row in view.trials.rows} == {"b"}
+    assert epochs == sorted(epochs, reverse=True) and len(set(epochs)) > 1
+    assert {text_of(one): getattr(one, "aria-sort") for one in heads}["epochs"] == "descending"
+    assert [getattr(one, "aria-sort") for one in heads].count("none") == len(heads) - 1
+
+
+def test_a_columns_name_leads_up_then_down_then_back(toy_store: str) -> None:
+    address, seen = "/sweep/toy?bits=w2a2", []
+    for _ in range(3):
+        links = of_type(shown(toy_store, address)[1], "A")
+        address = next(one.href for one in links if text_of(one) == "seed")
+        seen.append(address)
+
+    assert seen == [
+        "/sweep/toy?bits=w2a2&sort=seed",
+        "/sweep/toy?bits=w2a2&sort=-seed",
+        "/sweep/toy?bits=w2a2",
+    ]
+
+
 def test_bits_and_arms_are_picked_by_the_address(toy_store: str) -> None:
     view, _ = shown(toy_store, "/sweep/toy?bits=w3a3&hide=a")
 
@@ -163,6 +189,8 @@ def test_a_trial_shows_the_end_of_its_log_or_says_who_can_read_it(
         ("/sweep/toy?page=%F0%9F%92%A9", "expected a whole number"),
         ("/sweep/toy?split=training", "expected one of validation, test"),
         ("/sweep/toy?trials=%3Cscript%3E", "expected one of"),
+        ("/sweep/toy?sort=--seed", "expected one of trial, status"),
+        ("/sweep/toy?arm=nobody", "expected one of"),
         ("/space/toy?arm=nobody", "no searched arm"),
         ("/layers/toy?bits=w9a9", "is no bits of"),
         ("/layers/toy?lambda=many", "expected a number"),
@@ -253,3 +281,11 @@ def test_every_link_leads_to_a_page(toy_store: str) -> None:
         todo += sorted(found - seen - set(todo))
 
     assert any(address.startswith("/trial/") for address in seen)
+
+
+def test_decimal_points_of_an_answer_stand_below_each_other(toy_store: str) -> None:
+    sql = "SELECT 83.9 AS a, 1e-9 AS b, 1 AS c UNION ALL SELECT 83.85, 2.5, 22"
+    _, layout = shown(toy_store, f"/sql?q={sql.replace(' ', '+')}")
+    cells = [text_of(one) for one in of_type(layout, "Td")]
+
+    assert cells == ["83.90", "1e-09", "1", "83.85", "2.5", "22"]

@@ -30,13 +30,13 @@ def local_ray() -> Iterator[None]:
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("CUDA_VISIBLE_DEVICES", "")  # gloo, also where there is a GPU
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-        from bitsweep.execution import ray_tune  # isort: skip  # sets what Ray reads once
+        from bitsweep.execution import ray_connection  # isort: skip  # sets what Ray reads once
 
         import ray
 
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         yield
-        ray_tune.disconnect()
+        ray_connection.disconnect()
 
 
 def curve(

@@ -6,10 +6,10 @@ from typing import Any
 from dash import html
 
 from bitsweep.analysis.chart import Chart
+from bitsweep.store.listing import STATUSES
 from bitsweep_dashboards.address import Page, Place
 from bitsweep_dashboards.drawing import figure_card
 from bitsweep_dashboards.explanations import EXPLANATIONS
-from bitsweep_dashboards.reading import STATUSES
 
 ALWAYS_SHOWN = ("finished", "running", "pruned", "failed")
 # A trial without a measurement may also never start: its configuration was pruned before it.
@@ -131,15 +131,23 @@ def scroll_box(table: Any, label: str, *, is_tall: bool = False) -> Any:
 
 
 def plain_table(
-    head: Sequence[str],
+    head: Sequence[Any],
     rows: Sequence[Sequence[Any]],
     *,
     numbers: Sequence[int] = (),
     className: str = "results",
+    sorting: Sequence[str] = (),
 ) -> Any:
-    """A table of texts and components; the columns `numbers` are aligned to the right."""
+    """A table of texts and components; the columns `numbers` are aligned to the right.
+
+    `sorting` tells of each column whether the rows are sorted by it: the words of `aria-sort`.
+    """
     look = ["number" if place in numbers else "" for place in range(len(head))]
-    top = [html.Th(text, scope="col", className=look[place]) for place, text in enumerate(head)]
+    told = [{"aria-sort": one} for one in sorting] or [{} for _ in head]
+    top = [
+        html.Th(text, scope="col", className=look[place], **told[place])
+        for place, text in enumerate(head)
+    ]
     body = [
         html.Tr([html.Td(cell, className=look[place]) for place, cell in enumerate(row)])
         for row in rows

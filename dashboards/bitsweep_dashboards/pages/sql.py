@@ -94,7 +94,11 @@ def _answered(view: SqlView, place: Place) -> list[Any]:
 def _grid(answer: Answer) -> Any:
     columns = list(zip(*answer.rows, strict=True))
     numbers = [place for place, column in enumerate(columns) if _is_numeric(column)]
-    rows = [[_text(cell) for cell in row] for row in answer.rows]
+    decimals = [_decimals(column) for column in columns] or [0] * len(answer.names)
+    rows = [
+        [_text(cell, places) for cell, places in zip(row, decimals, strict=True)]
+        for row in answer.rows
+    ]
     return plain_table(answer.names, rows, numbers=numbers, className="results answer")
 
 
@@ -103,10 +107,22 @@ def _is_numeric(column: Sequence[Any]) -> bool:
     return bool(kept) and all(isinstance(cell, int | float) for cell in kept)
 
 
-def _text(cell: Any) -> Any:
+def _decimals(column: Sequence[Any]) -> int | None:
+    """Decimals that a column of six digits needs, so that its points stand below each other.
+
+    None where a number is too large or too small to be written out.
+    """
+    texts = [f"{cell:.6g}" for cell in column if isinstance(cell, float)]
+    if any("e" in text or "n" in text for text in texts):
+        return None
+    return max((len(text.partition(".")[2]) for text in texts), default=0)
+
+
+def _text(cell: Any, decimals: int | None) -> Any:
     if cell is None:
         return html.Span("null", className="muted")
-    text = f"{cell:.6g}" if isinstance(cell, float) else str(cell)
+    form = ".6g" if decimals is None else f".{decimals}f"
+    text = f"{cell:{form}}" if isinstance(cell, float) else str(cell)
     return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]} ..."
 
 

@@ -7,6 +7,7 @@ from dash import html
 from bitsweep.analysis.render import comparison_text, notes, render
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Table
+from bitsweep.store.listing import STATUSES
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.pages.parts import (
     ALWAYS_SHOWN,
@@ -24,8 +25,7 @@ from bitsweep_dashboards.pages.parts import (
     sweep_head,
 )
 from bitsweep_dashboards.pages.result_table import result_table
-from bitsweep_dashboards.pages.trials import trial_list
-from bitsweep_dashboards.reading import STATUSES
+from bitsweep_dashboards.pages.trials import OF_TRIALS, trial_list
 from bitsweep_dashboards.views import SweepView
 
 
@@ -118,7 +118,9 @@ def _pickers(view: SweepView, place: Place) -> Any:
 def _tools(view: SweepView, place: Place) -> Any:
     """What takes the table elsewhere: LaTeX, CSV and the command that prints it."""
     query = {key for key, _ in place.query}
-    csv = place.having("trials").having("page")
+    csv = place
+    for key in OF_TRIALS:
+        csv = csv.having(key)
     latex = html.Details(
         [
             html.Summary("LaTeX"),

@@ -37,7 +37,7 @@ def trial_page(view: OneTrial, place: Place, *, mlflow: bool, ray: str | None) -
                     html.Span(
                         LABELS.get(one.status, one.status), className=f"status {one.status}"
                     ),
-                    f" epoch {one.last_epoch} of {trial.epochs}{spent}",
+                    f", epoch {one.last_epoch} of {trial.epochs}{spent}",
                 ]
             ),
             *([html.P(one.reason, className="problem")] if one.reason else []),
@@ -108,22 +108,34 @@ def _attempts(one: TrialView) -> Any:
 
 
 def _log(view: OneTrial) -> Any:
-    """The tail of the trial's log; where it is not seen, who can read it."""
-    command = f"bitsweep logs {view.trial.trial.short_id}"
-    if view.log is None:
-        return html.P(
+    """The tail of the trial's log; where it is not seen, why, and who can read it."""
+    log = view.log
+    command = html.Code(f"bitsweep logs {view.trial.trial.short_id} --workspaces PLACE")
+    if log.is_pending:
+        return _said(f"{log.place} has not answered yet: the log appears here when it does.")
+    if log.problem:
+        return html.Div(
             [
-                f"No log of this trial lies in {view.log_place}. Where its workspaces are known, ",
-                html.Code(f"{command} --workspaces PLACE"),
-                " prints it; --workspaces FOLDER shows it here.",
-            ],
-            className="muted",
+                html.P(log.problem, className="problem"),
+                _said("Reload this page to ask again. In a shell: ", command),
+            ]
         )
-    if not view.log:
+    if log.lines is None:
+        return _said(
+            f"No log of this trial lies in {log.place}. Where its workspaces are known, ",
+            command,
+            " prints it; bitsweep dashboard --workspaces PLACE shows it here.",
+        )
+    if not log.lines:
         return nothing("The log is empty")
-    text = "\n".join(view.log)
-    said = html.P(["The last lines; all of it: ", html.Code(command)], className="muted")
+    text = "\n".join(log.lines)
+    whole = html.Code(f"bitsweep logs {view.trial.trial.short_id}")
+    said = _said("The last lines; all of it: ", whole)
     return html.Div([html.Pre(text, className="log", tabIndex=0), said])
+
+
+def _said(*parts: Any) -> Any:
+    return html.P(list(parts), className="muted")
 
 
 def _evaluations(one: TrialView) -> Any:

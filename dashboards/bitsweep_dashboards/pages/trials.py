@@ -1,17 +1,20 @@
-"""A sweep's trials, page by page: the database cuts them, so that ten thousand cost no more."""
+"""A sweep's trials, page by page: the database sorts, filters and cuts them."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from dash import html
 
+from bitsweep.store.listing import STATUSES, TRIAL_ORDERS
 from bitsweep.store.records import TrialRow
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.pages.parts import LABELS, link, picker, plain_table, scroll_box
-from bitsweep_dashboards.reading import STATUSES, TRIALS_PER_PAGE
+from bitsweep_dashboards.reading import TRIALS_PER_PAGE
 from bitsweep_dashboards.views import SweepView
 
 _SHORT = 12
+OF_TRIALS = ("trials", "arm", "sort", "page")
+_SORTED = {False: "ascending", True: "descending"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,29 +26,54 @@ class _Pages:
 
 
 def trial_list(view: SweepView, place: Place) -> list[Any]:
-    """A filter by status, a page of trials with reasons, and the way to the other pages."""
-    counts = view.activity.counts
-    wanted = place.one("trials")
-    bare = place.having("page")
-    choices = [("all", bare.having("trials"), wanted is None)]
-    for status in STATUSES:
-        if counts.get(status) or status == wanted:
-            text = f"{LABELS.get(status, status)} {counts.get(status, 0):,}"
-            choices.append((text, bare.having("trials", status), status == wanted))
+    """Filters by status and arm, a page of trials with reasons, and the way to the others."""
     total = view.trials.total
     pages = _Pages(number=view.page, last=max(1, -(-total // TRIALS_PER_PAGE)))
-    head = ("trial", "status", "arm", "bits", "seed", "stage", "epochs", "reason")
     rows = [_row(one, place) for one in view.trials.rows]
     shown: Any = html.P("No trial stands so.", className="nothing")
     if rows:
-        table = plain_table(head, rows, numbers=(4, 6), className="results trials")
+        order, is_descending = place.order("sort", TRIAL_ORDERS)
+        table = plain_table(
+            [_sorter(name, place) for name in TRIAL_ORDERS],
+            rows,
+            numbers=(4, 6),
+            className="results trials",
+            sorting=[_SORTED[is_descending] if one == order else "none" for one in TRIAL_ORDERS],
+        )
         shown = scroll_box(table, "Trials of this sweep", is_tall=True)
     return [
         html.H2("Trials", id="trials"),
-        html.Div(picker("status", choices), className="pickers"),
+        html.Div(_filters(view, place), className="pickers"),
         shown,
         _ways(place, pages, shown=len(rows), total=total),
     ]
+
+
+def _filters(view: SweepView, place: Place) -> list[Any]:
+    """Pickers of status and arm; counts stand beside a status where they are of all arms."""
+    counts, bare = view.activity.counts, place.having("page")
+    wanted, arm = place.one("trials"), place.one("arm")
+    statuses = [("all", bare.having("trials"), wanted is None)]
+    for status in STATUSES:
+        if counts.get(status) or status == wanted:
+            name = LABELS.get(status, status)
+            text = name if arm else f"{name} {counts.get(status, 0):,}"
+            statuses.append((text, bare.having("trials", status), status == wanted))
+    arms = [("all", bare.having("arm"), arm is None)]
+    arms += [(one, bare.having("arm", one), one == arm) for one in view.whole.arms]
+    return [picker("status", statuses), picker("arm", arms)]
+
+
+def _sorter(name: str, place: Place) -> Any:
+    """A column's name as a link: ascending, then descending, then as planned."""
+    bare, wanted = place.having("page"), place.one("sort")
+    if wanted == f"-{name}":
+        there, said = bare.having("sort"), "Put back into the order of planning"
+    elif wanted == name:
+        there, said = bare.having("sort", f"-{name}"), f"Sort by {name}, descending"
+    else:
+        there, said = bare.having("sort", name), f"Sort by {name}, ascending"
+    return link(name, there, className="sorter", title=said, **{"data-stay": "yes"})
 
 
 def _row(one: TrialRow, place: Place) -> list[Any]:

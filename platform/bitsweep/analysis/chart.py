@@ -100,7 +100,7 @@ class Series:
 class Curves:
     """A panel of series over two axes; `y_low` cuts off what lies below, which the title says.
 
-    `x_ticks` name the places 0, 1, ... of an axis that is no scale.
+    `x_ticks` name the places 0, 1, ... of an axis that is no scale, `y_ticks` given places.
     """
 
     title: str
@@ -110,6 +110,7 @@ class Curves:
     x_scale: Scale = "linear"
     y_low: float | None = None
     x_ticks: tuple[str, ...] = ()
+    y_ticks: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

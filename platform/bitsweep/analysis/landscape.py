@@ -206,9 +206,14 @@ def _parallel(
     return Curves(
         title="",
         x_label="",
-        y_label="lowest to highest tried",
+        y_label="",
         series=series,
         x_ticks=(*names, "score"),
+        y_ticks=(
+            *([(BELOW, "not taken")] if any(BELOW in column for column in columns) else []),
+            (0.0, "lowest tried"),
+            (1.0, "highest tried"),
+        ),
     )
 
 

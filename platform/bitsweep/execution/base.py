@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bitsweep.execution.remote import Remote
 from bitsweep.measurement import Evaluation
+from bitsweep.store.logs import log_name
+from bitsweep.store.remote import Remote
 from bitsweep.trial import OUTCOMES, Outcome, Trial, parse_trial, status_of, trial_document
 
 
@@ -80,11 +81,6 @@ def workspace_name(trial_id: str) -> str:
 def checkpoint_name(sha256: str) -> str:
     """A kept checkpoint's name below the URL."""
     return f"artifacts/checkpoints/{sha256}.pt"
-
-
-def log_name(trial_id: str) -> str:
-    """A log's name below the URL."""
-    return f"logs/{trial_id}.jsonl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

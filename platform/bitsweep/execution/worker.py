@@ -20,7 +20,6 @@ from bitsweep import errors
 from bitsweep.execution.base import (
     Job,
     checkpoint_name,
-    log_name,
     outcome_document,
     workspace_name,
 )
@@ -33,10 +32,12 @@ from bitsweep.execution.limits import (
     minutes_text,
     read_note,
 )
-from bitsweep.execution.remote import Remote, Synchronised
+from bitsweep.execution.remote import Synchronised
 from bitsweep.execution.team import Followers, WorkerLost
 from bitsweep.execution.trial_log import TrialLog
 from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
+from bitsweep.store.logs import log_name
+from bitsweep.store.remote import Remote
 from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome
 

@@ -119,7 +119,10 @@ def _axes(figure: Any, panel: Panel, where: dict[str, int]) -> None:
         if panel.x_ticks:
             kind = {"tickvals": [*range(len(panel.x_ticks))], "ticktext": panel.x_ticks}
         figure.update_xaxes(title_text=panel.x_label, **kind, **where)
-        low = {} if panel.y_low is None else {"range": [panel.y_low, None]}
+        low: dict[str, Any] = {} if panel.y_low is None else {"range": [panel.y_low, None]}
+        if panel.y_ticks:
+            places, names = zip(*panel.y_ticks, strict=True)
+            low |= {"tickvals": places, "ticktext": names}
         figure.update_yaxes(title_text=panel.y_label, **low, **where)
     elif isinstance(panel, Surface):
         figure.update_xaxes(

@@ -182,6 +182,8 @@ def _draw_curves(axis: Axes, panel: Curves) -> None:
     axis.set_ylabel(panel.y_label)
     if panel.y_low is not None:
         axis.set_ylim(bottom=panel.y_low)
+    if panel.y_ticks:
+        axis.set_yticks(*zip(*panel.y_ticks, strict=True))
     if panel.x_ticks:
         axis.set_xticks(range(len(panel.x_ticks)), panel.x_ticks, rotation=20, ha="right")
         axis.margins(x=0.08)

@@ -2,14 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
-from sqlalchemy import FromClause, func, select
+from sqlalchemy import ColumnElement, FromClause, case, func, select
 
 from bitsweep.store import schema
 from bitsweep.store.history import metric_column
 from bitsweep.store.reader import Reader, status_column, trials_query
 from bitsweep.store.records import TrialRow
+
+STATUSES = ("finished", "running", "planned", "pruned", "failed", "diverged", "interrupted")
+STAGES = ("start", "search", "confirm")
+TrialOrder = Literal["trial", "status", "arm", "bits", "seed", "stage", "epochs", "reason"]
+TRIAL_ORDERS: tuple[TrialOrder, ...] = get_args(TrialOrder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +31,7 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialPage:
-    """Some of a sweep's trials in the order of their planning, and how many there are in all."""
+    """Some of a sweep's trials in the order that was asked for, and how many there are in all."""
 
     rows: tuple[TrialRow, ...]
     total: int
@@ -128,8 +133,15 @@ def trial_page(
     limit: int,
     statuses: Sequence[str] = (),
     arm: str | None = None,
+    order: TrialOrder | None = None,
+    is_descending: bool = False,
 ) -> TrialPage:
-    """Trials of a sweep's current arms that stand so (none given: all), cut by the database."""
+    """Trials of a sweep's current arms that stand so (none given: all), cut by the database.
+
+    They come in the order of their planning, which also decides between equal ones in another
+    `order`. Arms are ordered as in the sweep file, statuses and stages as in STATUSES and STAGES,
+    texts as the database compares them.
+    """
     query = trials_query(sweep_id)
     if statuses:
         query = query.where(status_column().in_(statuses))
@@ -137,8 +149,33 @@ def trial_page(
         query = query.where(schema.arms.c.name == arm)
     counted = query.with_only_columns(func.count(), maintain_column_froms=True).order_by(None)
     total = next(iter(reader.rows(counted)[0].values()))
+    if order is not None:
+        query = query.order_by(None).order_by(
+            _ordered(order, is_descending), schema.memberships.c.id
+        )
     rows = reader.rows(query.offset(offset).limit(limit))
     return TrialPage(rows=tuple(TrialRow(**row) for row in rows), total=total)
+
+
+def _ordered(order: TrialOrder, is_descending: bool) -> ColumnElement[Any]:
+    """What is sorted by before the order of planning."""
+    trials = schema.trials
+    columns: dict[TrialOrder, ColumnElement[Any]] = {
+        "trial": trials.c.id,
+        "status": _place_in(STATUSES, status_column()),
+        "arm": func.coalesce(schema.arms.c.position, -1),  # a start serves every arm
+        "bits": trials.c.bits,
+        "seed": trials.c.seed,
+        "stage": _place_in(STAGES, schema.memberships.c.stage),
+        "epochs": func.coalesce(trials.c.last_epoch, 0),
+        "reason": func.coalesce(schema.outcomes.c.reason, ""),
+    }
+    return columns[order].desc() if is_descending else columns[order].asc()
+
+
+def _place_in(known: Sequence[str], column: ColumnElement[Any]) -> ColumnElement[Any]:
+    places = {name: place for place, name in enumerate(known)}
+    return case(places, value=column, else_=len(known))
 
 
 def trial_status(reader: Reader, trial_id: str) -> TrialStatus:

@@ -8,7 +8,7 @@ from typing import Any
 
 from bitsweep.store.database import store_url
 
-_TAIL_BYTES = 64 * 1024
+TAIL_BYTES = 64 * 1024
 
 
 def work_root(store: str) -> Path:
@@ -21,7 +21,12 @@ def work_root(store: str) -> Path:
 
 def log_path(root: Path, trial_id: str) -> Path:
     """The log of one trial below that folder."""
-    return root / "logs" / f"{trial_id}.jsonl"
+    return root / log_name(trial_id)
+
+
+def log_name(trial_id: str) -> str:
+    """A log's name below the folder or the URL of what trials keep."""
+    return f"logs/{trial_id}.jsonl"
 
 
 def log_tail(path: Path, *, lines: int) -> tuple[str, ...] | None:
@@ -29,12 +34,16 @@ def log_tail(path: Path, *, lines: int) -> tuple[str, ...] | None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
+            file.seek(max(0, size - TAIL_BYTES))
+            end = file.read()
     except OSError:
         return None
-    if size > _TAIL_BYTES:
-        text = text.partition("\n")[2]  # the first line is cut
+    return told_lines(end, lines=lines)
+
+
+def told_lines(end: bytes, *, lines: int) -> tuple[str, ...]:
+    """The last lines for people of a log's last bytes, of which the first line may be cut."""
+    text = end.decode("utf-8", errors="replace")
     told = "\n".join(line_of(event) for event in read_lines(text)).splitlines()
     return tuple(told[-lines:])
 
