@@ -99,6 +99,29 @@ def test_branches_of_every_mode_are_kept_in_a_network_with_shortcuts(
             assert (network(one.images) - one.logits(bits)).abs().max() < TOLERANCE
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"range_index": "position"},
+        {"shuffle": "downsample"},
+        {"stem": "wide"},
+        {"weight_offset": "input_channels"},
+        {"weight_offset": "input_channels", "range_index": "position"},
+        {"weight_offset": "input_channels", "num_branches": 5},
+        {"range_std": "filter"},
+        {"mode": "reference", "weight_offset": "own"},
+    ],
+    ids=lambda given: "-".join(map(str, given.values())),
+)
+@pytest.mark.parametrize("model", ["small-cnn", "resnet8-b"])
+def test_branches_have_the_claimed_bits_under_each_switch(
+    model: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    one = packed(tmp_path, "mbquant", 2, 4, 6, 8, model=model, **given)
+
+    assert one.written.payload_bits == claimed_bits(one.made.trial)
+
+
 @pytest.mark.parametrize("given", [{}, {"depthwise_bits": "width"}, {"mode": "reference"}])
 def test_depthwise_layers_in_branches_are_kept(given: dict[str, Any], tmp_path: Path) -> None:
     one = packed(tmp_path, "mbquant", 2, 4, model="mobilenet-v2", **given)
