@@ -65,7 +65,8 @@ def test_the_choice_is_that_of_the_scores_ties_included(
         scored = EAGER.choose(x.double(), *scalars(ratio), z, grid)
 
         assert torch.equal(COMPILED.choose(x.double(), *scalars(ratio), z, grid), scored)
-        found = COMPILED.choose(x, *(one.float() for one in scalars(ratio)), z, grid)
+        alpha, sigma = (one.float() for one in scalars(ratio))
+        found = COMPILED.choose(x, alpha, sigma, z, grid)
         shown = x[found.double() != scored]
         # sigma and z are rounded: the place where one run takes over moves by as much
         assert len(shown) <= 2, shown
@@ -76,8 +77,9 @@ def gradients(
 ) -> Gradients:
     """Those of the C++ kernels in one precision, of the points chosen in double precision."""
     y = EAGER.choose(x.double(), *scalars(ratio), z, grid)
-    inputs = [one.to(dtype) for one in (G, x, y, *scalars(ratio), z)]
-    return COMPILED.gradients(*inputs, grid, "max")
+    G, x, y, z = (one.to(dtype) for one in (G, x, y, z))
+    alpha, sigma = (one.to(dtype) for one in scalars(ratio))
+    return COMPILED.gradients(G, x, y, alpha, sigma, z, grid, "max")
 
 
 def assert_alike(found: Gradients, expected: Gradients, tolerance: float, size: int) -> None:
