@@ -136,6 +136,7 @@ void region_block(const T* x, const T* y, const T* G, T* dx, const int32_t* wher
     }
     for (size_t j = 0; j < region.edges.size(); j++) {
         const Edge<T> edge = region.edges[j];
+        const T signed_weight = edge.sign * edge.weight;
         T* behind = share + j * BLOCK;
         for (int64_t i = 0; i < full; i++) {
             const T gap = (edge.at - at[i]) * (edge.sign * inverse_sigma);
@@ -144,11 +145,11 @@ void region_block(const T* x, const T* y, const T* G, T* dx, const int32_t* wher
             const T g = exponential(exponent);
             const T inverse = T(1) / (T(1) + g * e[i]);
             const T f = g * inverse;
-            const T slope = edge.weight * (f * inverse);
+            const T slope = f * inverse;
             behind[i] = f;
             D[i] += edge.weight * f;
-            sum_T[i] += edge.sign * slope;
-            sum_s[i] += gap * slope;
+            sum_T[i] += signed_weight * slope;  // far out exactly -D or D
+            sum_s[i] += gap * edge.weight * slope;
         }
     }
     T x_dx = 0, dsigma = 0, sum_w = 0, sum_own = 0;
@@ -156,7 +157,7 @@ void region_block(const T* x, const T* y, const T* G, T* dx, const int32_t* wher
     for (int64_t i = 0; i < full; i++) {
         const T inverse_D = T(1) / D[i];
         w[i] = pi[i] * inverse_D;
-        found[i] = w[i] * (t[i] - sum_T[i] * inverse_D) * inverse_sigma;
+        found[i] = w[i] * ((t[i] * D[i] - sum_T[i]) * inverse_D) * inverse_sigma;
         x_dx += found[i] * at[i];
         dsigma += w[i] * (s[i] - sum_s[i] * inverse_D) * inverse_sigma;
         sum_w += w[i];
