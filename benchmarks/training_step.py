@@ -57,7 +57,7 @@ CPQ_VARIANTS: dict[str, dict[str, Value]] = {
 CPQ_WIDTHS = {
     "": (2, 3, 4, 6, 8),
     "_estimated_inputs": (2, 3, 4, 6, 8),
-    "_masked_inputs": (3, 4, 6),
+    "_masked_inputs": (2, 3, 4, 6, 8),
 }
 Step = Callable[[], None]
 
@@ -103,15 +103,12 @@ def settings() -> list[Setting]:
     ]
     for variant, parameters in CPQ_VARIANTS.items():
         for bits in CPQ_WIDTHS[variant]:
-            given = dict(parameters)
-            if "task" in given:
-                given["initial_bits"] = bits
             quantized.append(
                 Setting(
                     name=f"cpq{bits}{variant}",
                     method="cpq_dropbits",
                     bits=(tied(bits),),
-                    parameters=given,
+                    parameters=parameters,
                 )
             )
     for one in quantized:

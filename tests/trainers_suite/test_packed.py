@@ -99,6 +99,30 @@ def test_branches_of_every_mode_are_kept_in_a_network_with_shortcuts(
             assert (network(one.images) - one.logits(bits)).abs().max() < TOLERANCE
 
 
+MOVED = {"weight_offset": "input_channels"}
+
+
+@pytest.mark.parametrize(
+    ("model", "given"),
+    [
+        ("small-cnn", {"range_index": "position"}),
+        ("small-cnn", {"stem": "wide"}),
+        ("small-cnn", MOVED),
+        ("small-cnn", {**MOVED, "range_index": "position"}),
+        ("small-cnn", {**MOVED, "num_branches": 5}),
+        ("small-cnn", {"range_std": "filter"}),
+        ("small-cnn", {"mode": "reference", "weight_offset": "own"}),
+        ("resnet8-b", MOVED),  # layers of equal channels, too, whose windows are branches
+    ],
+)
+def test_branches_have_the_claimed_bits_under_each_switch(
+    model: str, given: dict[str, Any], tmp_path: Path
+) -> None:
+    one = packed(tmp_path, "mbquant", 2, 4, 6, 8, model=model, **given)
+
+    assert one.written.payload_bits == claimed_bits(one.made.trial)
+
+
 @pytest.mark.parametrize("given", [{}, {"depthwise_bits": "width"}, {"mode": "reference"}])
 def test_depthwise_layers_in_branches_are_kept(given: dict[str, Any], tmp_path: Path) -> None:
     one = packed(tmp_path, "mbquant", 2, 4, model="mobilenet-v2", **given)

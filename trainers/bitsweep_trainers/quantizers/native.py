@@ -34,14 +34,19 @@ def library(source: Path) -> ctypes.CDLL:
     """The library of a source file, compiled if it is not there yet.
 
     InputError with the compiler's last line if it cannot be. A folder may be shared by machines:
-    the name holds the text, the command and the processor.
+    the name holds the text with that of the headers beside it, the command and the processor.
     """
     command = [*compiler_command(), *FLAGS]
-    key = sha256("\n".join([source.read_text(), *command, _processor()]).encode()).hexdigest()
+    key = sha256("\n".join([*_texts(source), *command, _processor()]).encode()).hexdigest()
     built = kernel_folder() / f"{source.stem}-{key[:20]}.so"
     if not built.exists():
         _compile(source, built, command)
     return ctypes.CDLL(str(built))
+
+
+def _texts(source: Path) -> list[str]:
+    """The source and the headers of its folder; all of them, as headers include each other."""
+    return [one.read_text() for one in (source, *sorted(source.parent.glob("*.hpp")))]
 
 
 def _processor() -> str:

@@ -86,12 +86,28 @@ def _settle(
     return {**parameters, "execution": ONE_PASS if needed <= ONE_PASS_BYTES else PER_WIDTH}
 
 
-def num_tensors(parameters: Parameters, all_bits: tuple[Bits, ...]) -> int:
-    """How many 2-bit tensors a layer of equal channels has: K, or more by position (D1)."""
-    if switched(parameters)["range_index"] == "branch":
-        return num_branches(parameters, all_bits)
-    uses = table_of(parameters, all_bits).values()
-    return len({(use.branch, at) for some in uses for at, use in enumerate(some)})
+OWN = ("branch", "own")
+
+
+def num_tensors(layer: Layer, parameters: Parameters, all_bits: tuple[Bits, ...]) -> int:
+    """How many 2-bit tensors a layer of the body has: K, or as many as its rows read.
+
+    A tensor is a window of filters with a range. By position (D1) a branch has several ranges;
+    windows moved by input channels (B1) hold filters of two branches wherever a layer's inputs
+    and outputs differ in number, and a filter has other codes in another branch's range.
+    """
+    stands = switched(parameters)
+    count = num_branches(parameters, all_bits)
+    is_moved = stands["weight_offset"] not in OWN
+    read = set()
+    for uses in table_of(parameters, all_bits).values():
+        for position, use in enumerate(uses):
+            first = use.branch * layer.out_channels
+            if is_moved:
+                first -= (use.branch - position) * (layer.out_channels - layer.in_channels)
+            read.add((first, use.branch if stands["range_index"] in OWN else position))
+    whole = {(branch * layer.out_channels, branch) for branch in range(count)}
+    return count if read <= whole else len(read)
 
 
 def _layer_bits(
@@ -99,7 +115,7 @@ def _layer_bits(
 ) -> tuple[LayerBits, ...]:
     """2 n(b) weight bits in the BitOps, n counting a narrow branch by its share of MACs.
 
-    On disk: 2 bits a weight and branch; range ends of the K weight tensors and of the input of
+    On disk: 2 bits a weight and tensor; range ends of the K weight tensors and of the input of
     each branch at each width; a batch norm of C channels for each full branch of each width. The
     scale and shift of narrow branches' batch norms, of fewer channels, count among the scalars.
     """
@@ -132,7 +148,7 @@ def _layer_bits(
             branches += narrow[layer.name].mac_ratio * is_odd(bits.weight)
             narrow_norms = 2 * num_narrow * narrow[layer.name].out_channels
         is_wide = layer.kind == "depthwise" and stands["depthwise_bits"] == "width"
-        stored = BRANCH_BITS * num_tensors(parameters, all_bits)
+        stored = BRANCH_BITS * num_tensors(layer, parameters, all_bits)
         if is_wide:  # no tensor is shared by two widths
             stored = sum(b * len(uses) for b, uses in table.items())
         found.append(
@@ -202,14 +218,13 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
         )
 
 
-OWN = ("branch", "own")
 MBQUANT = MethodDeclaration(
     name="mbquant",
     title="MBQuant",
     source=PAPER,
     serves="all",
     weight_bits=WEIGHT_BITS,
-    numerics=2,
+    numerics=3,
     has_kernels=True,
     parameters=(
         learning_rate(0.1, source=CODE),
