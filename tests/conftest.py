@@ -1,12 +1,17 @@
 """What every suite shares: a clean environment and the settings of the property tests."""
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
 # A developer's own store, tracking server or cluster must never be written to by a test.
 for _name in ("BITSWEEP_STORE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(_name, None)
+
+# A background job of a shell ignores SIGINT, and so would what tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # CI draws the same examples each time: a change is judged by what it changes. A developer's runs
 # draw new ones, and what they find is pinned by @example.
