@@ -16,6 +16,34 @@ from bitsweep.errors import StoreError
 
 pytestmark = pytest.mark.real
 SLOW = plugin.fixed_that("slow")
+OVER_TWO_NODES = """schema = 1
+name = "over-two-nodes"
+question = "Does a trial train over two nodes?"
+reproduces = "nothing"
+expects = "it does"
+cost = "a minute"
+
+[task]
+data = "fashion-mnist-6k"
+model = "lenet5"
+epochs = 1
+bits = [4]
+batch_size = 512
+
+[[arms]]
+name = "lsq"
+method = "lsq"
+
+[[objectives]]
+at = "all"
+
+[confirm]
+seeds = [0]
+
+[resources]
+workers_per_trial = 2
+placement = "strict_spread"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +157,21 @@ def test_the_end_of_a_job_is_told_and_whom_to_tell_is_not_kept(user: User) -> No
     assert done.returncode == summary["exit_code"] == 0, done.stderr
     assert (summary["sweep"], summary["status"]) == ("toy", "finished")
     assert command.startswith("bitsweep submit toy.toml") and "told.json" not in command
+
+
+def test_a_trial_over_two_workers_trains_over_two_nodes(
+    tmp_path: Path, cluster: LoopbackCluster
+) -> None:
+    """No node of this cluster holds two workers: gloo meets across two of them."""
+    user = User(tmp_path, cluster, text=OVER_TWO_NODES)
+    packed = user.submit("--set", "resources.placement=strict_pack")
+    spread = user.submit()
+
+    assert packed.returncode == 2 and "ask for less in [resources]" in packed.stdout
+    assert spread.returncode == 0, spread.stderr + spread.stdout
+    user.assert_whole()
+    attempts = "SELECT COUNT(*) FROM attempts"
+    assert user.ask(attempts) == [(1,)]
 
 
 def test_a_node_that_dies_in_mid_sweep_costs_nothing_that_was_measured(patient: User) -> None:
