@@ -38,7 +38,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not real and not gpu" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not real and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-real: $(READY)
 	$(BIN)/python -m pytest -m "real and not gpu"
