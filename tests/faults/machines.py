@@ -18,12 +18,12 @@ STORE_BYTES = 8_000_000
 
 def hang(scene: Scene) -> Result:
     """A trial sleeps for ever in Python."""
-    return _one_trial_fails(scene, "hang", budget="trial_minutes = 0.05", reason="timeout")
+    return _one_trial_fails(scene, "hang", budget="trial_minutes = 0.15", reason="timeout")
 
 
 def deadlock(scene: Scene) -> Result:
     """A trial waits for ever in C, where no signal reaches it."""
-    return _one_trial_fails(scene, "deadlock", budget="trial_minutes = 0.05", reason="timeout")
+    return _one_trial_fails(scene, "deadlock", budget="trial_minutes = 0.15", reason="timeout")
 
 
 def leak(scene: Scene) -> Result:
