@@ -30,16 +30,23 @@
     return link.origin === location.origin && !link.hasAttribute("download") && !link.target;
   }
 
+  // Outside of the page, which may be drawn anew at any moment; there before it has to speak.
+  const said = document.createElement("div");
+  said.id = "said";
+  said.setAttribute("role", "status");
+  const place = () => document.body.append(said);
+  if (document.body) place(); else document.addEventListener("DOMContentLoaded", place);
+  let silence = 0;
+  function announce(text) {
+    said.textContent = text;
+    clearTimeout(silence);
+    silence = setTimeout(() => { said.textContent = ""; }, 4000);
+  }
+
   function copy(button) {
     const source = document.getElementById(button.dataset.copy);
     if (!source) return;
     const text = source.textContent;
-    const label = button.dataset.label || button.textContent;
-    button.dataset.label = label;
-    const done = (said) => {
-      button.textContent = said;
-      setTimeout(() => { button.textContent = label; }, 1500);
-    };
     const byHand = () => {
       const box = document.createElement("textarea");
       box.value = text;
@@ -47,11 +54,11 @@
       box.select();
       const worked = document.execCommand("copy");
       box.remove();
-      done(worked ? "Copied" : "Copying is not allowed here");
+      announce(worked ? "Copied" : "Copying is not allowed here");
     };
     // Off loopback and without TLS, browsers have no clipboard.
     if (navigator.clipboard) {
-      navigator.clipboard.writeText(text).then(() => done("Copied"), byHand);
+      navigator.clipboard.writeText(text).then(() => announce("Copied"), byHand);
     } else {
       byHand();
     }
