@@ -16,6 +16,7 @@ from bitsweep.execution import ray_connection  # isort: skip
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
@@ -264,9 +265,20 @@ class _Recording(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray has n
         self._agenda = agenda
         self._errors = errors
         self._second = second
+        self._places: dict[str, int] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self._places[trial.trial_id] = len(self._places)
         self._second.place(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any | None:
+        """The first in the queue. Tune's own looks at every trial there was, at every event."""
+        live = tune_controller.get_live_trials()
+        for status in (Trial.PENDING, Trial.PAUSED):
+            waiting = [trial for trial in live if trial.status == status]
+            if waiting:
+                return min(waiting, key=lambda trial: self._places[trial.trial_id])
+        return None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         try:
