@@ -18,6 +18,10 @@ class UnknownName(InputError):
     """Something was asked for by a name that nothing has; names the nearest one."""
 
 
+class UrlAway(InputError):
+    """A URL for the files of trials is out of reach, or refuses, at this moment."""
+
+
 class StoreError(BitsweepError):
     """The result database cannot be opened, read or written."""
 

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, time
 from typing import Literal
 
-from bitsweep.errors import InputError
+from bitsweep.errors import InputError, UrlAway
 from bitsweep.execution.base import Executor, Folders
 from bitsweep.execution.conductor import Conductor
 from bitsweep.execution.journal import Heading, Journal, heading_of, journals_in, replay
@@ -265,6 +266,13 @@ def _check_writable(folders: Folders) -> None:
             f"the workspaces in {folders.workspaces} cannot be written: {error.strerror}; name "
             "another folder with --workspaces"
         ) from error
+    if folders.remote is not None:
+        try:
+            Remote(folders.remote).check_writable()
+        except UrlAway as error:
+            raise InputError(
+                f"--workspaces: {error}; name a folder or a URL that can be written"
+            ) from error
 
 
 def _executor(plan: Plan, options: RunOptions) -> Executor:
@@ -285,7 +293,8 @@ def _executor(plan: Plan, options: RunOptions) -> Executor:
 def _clear(folders: Folders, trial_id: str, outcome: Outcome) -> None:
     """A trial that ended for good needs its workspace no more; one that may go on keeps it."""
     if isinstance(outcome, Finished | Pruned | Diverged):
-        folders.clear_workspace(trial_id)
+        with suppress(UrlAway):  # it stays there, and harms nobody
+            folders.clear_workspace(trial_id)
 
 
 def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunReport:

@@ -121,7 +121,7 @@ def test_a_place_that_cannot_be_reached_is_said_with_what_to_do(toy_store: str) 
         view = library.view(place)
     text = text_of(page(view, place))
 
-    assert "cannot be read" in text and "Reload this page" in text
+    assert "cannot be reached" in text and "Reload this page" in text
     assert "secret" not in repr(view)
 
 

@@ -48,12 +48,18 @@ class Folders:
         """The log of one trial."""
         return self.logs / f"{trial_id}.jsonl"
 
-    def bring_checkpoint(self, sha256: str) -> bool:
-        """Make a kept checkpoint readable here; False if it is gone, or not seen from here."""
+    def bring_checkpoint(self, sha256: str, *, patience_seconds: float = 0.0) -> bool:
+        """Make a kept checkpoint readable here; False if it is gone, or not seen from here.
+
+        UrlAway where nobody answers for `patience_seconds`.
+        """
         path = self.checkpoint(sha256)
         if path.is_file():
             return True
-        return self.remote is not None and Remote(self.remote).get(checkpoint_name(sha256), path)
+        if self.remote is None:
+            return False
+        remote = Remote(self.remote, patience_seconds=patience_seconds)
+        return remote.get(checkpoint_name(sha256), path)
 
     def find_checkpoint(self, sha256: str) -> Path | None:
         """The file of a kept checkpoint, brought here if need be; None if it is gone."""

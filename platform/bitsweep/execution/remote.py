@@ -9,6 +9,9 @@ from pathlib import Path
 
 from bitsweep.store.remote import Remote
 
+# How long a worker asks anew for the files of its trial before that is interrupted.
+REMOTE_PATIENCE_SECONDS = 300.0
+
 
 def cache_folder(url: str, base: Path) -> Path:
     """Where this machine keeps its copies of a URL's files."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from bitsweep.execution.base import Job, job_document, parse_job
 from bitsweep.execution.limits import OutOfMemory, limited, memory_text
+from bitsweep.execution.remote import REMOTE_PATIENCE_SECONDS
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Team, Trainer, Workspace, load_trainer
 
@@ -51,7 +52,9 @@ class FollowerRun:
         self._scratch = tempfile.TemporaryDirectory(prefix="bitsweep-rank-")
         start = None
         if job.start_checkpoint is not None:
-            job.folders.bring_checkpoint(job.start_checkpoint)
+            job.folders.bring_checkpoint(
+                job.start_checkpoint, patience_seconds=REMOTE_PATIENCE_SECONDS
+            )
             start = job.folders.checkpoint(job.start_checkpoint)
         team = Team(rank=rank, size=job.trial.world_size, meeting=meeting)
         workspace = Workspace(folder=Path(self._scratch.name), start_checkpoint=start, team=team)

@@ -32,7 +32,7 @@ from bitsweep.execution.limits import (
     minutes_text,
     read_note,
 )
-from bitsweep.execution.remote import Synchronised
+from bitsweep.execution.remote import REMOTE_PATIENCE_SECONDS, Synchronised
 from bitsweep.execution.team import Followers, WorkerLost
 from bitsweep.execution.trial_log import TrialLog
 from bitsweep.measurement import Evaluation, evaluation_document, parse_evaluation
@@ -71,7 +71,9 @@ class JobRun:
         self._trainer = trainer
         self._evaluations: Iterator[Evaluation] | None = None
         self._log = TrialLog(job.folders.log(job.trial.id))
-        self._remote = None if job.folders.remote is None else Remote(job.folders.remote)
+        self._remote = None
+        if job.folders.remote is not None:
+            self._remote = Remote(job.folders.remote, patience_seconds=REMOTE_PATIENCE_SECONDS)
         self._copies: Synchronised | None = None
         self._is_over = False
 
@@ -104,6 +106,8 @@ class JobRun:
                     return self._no_space()
                 where = socket.gethostname()
                 return Failed(reason=f"no workspace on {where}: {_one_line(error)}")
+            except errors.UrlAway as error:
+                return _waits(error)
         again = next(self._resend, None)
         if again is not None:
             return again
@@ -117,7 +121,14 @@ class JobRun:
                 self._evaluations = None
                 give_back_memory()
             self._log.ended(step)
-        self._push()
+        try:
+            self._push()
+        except errors.UrlAway as error:
+            step = _waits(error)
+        except OSError as error:
+            if not _is_full(self._folder, error):
+                raise
+            step = self._no_space()
         return step
 
     def _push(self) -> None:
@@ -139,6 +150,8 @@ class JobRun:
             return Failed(reason=memory_text(self._job.limit_bytes or 0))
         except WorkerLost:
             raise
+        except errors.UrlAway as error:
+            return _waits(error)
         except Exception as error:  # whatever a trainer raises becomes an outcome, not a crash
             error = self._cause(error)
             if _is_full(self._folder, error):
@@ -201,7 +214,9 @@ class JobRun:
         start = None
         if job.start_checkpoint is not None:
             start = job.folders.checkpoint(job.start_checkpoint)
-            if not job.folders.bring_checkpoint(job.start_checkpoint):
+            if not job.folders.bring_checkpoint(
+                job.start_checkpoint, patience_seconds=REMOTE_PATIENCE_SECONDS
+            ):
                 host = socket.gethostname()
                 raise FileNotFoundError(
                     f"the checkpoint it starts from is gone, or not seen on {host}: "
@@ -260,6 +275,11 @@ def step_document(step: Evaluation | Outcome) -> dict[str, Any]:
     if isinstance(step, Evaluation):
         return {"evaluation": evaluation_document(step)}
     return {"outcome": outcome_document(step)}
+
+
+def _waits(error: errors.UrlAway) -> Interrupted:
+    """Not the trial's fault: it goes on once its files can be reached again."""
+    return Interrupted(reason=f"{error} (on {socket.gethostname()})")
 
 
 def _read_outbox(path: Path) -> list[Evaluation]:
