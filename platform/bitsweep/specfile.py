@@ -37,6 +37,9 @@ from bitsweep.toml_tables import (
 )
 from bitsweep.trainer import Declarations
 
+# Of the keys with mistakes, beside the one that is described.
+MOST_NAMED = 6
+
 
 def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[str] = ()) -> Sweep:
     """Read and check a sweep file; raise InputError for the first mistake.
@@ -117,8 +120,14 @@ def _validated(document: Mapping[str, Any]) -> SweepFile:
         for one in unknown or details:
             mistakes.setdefault(_path(one, document), []).append(one)
         path, first = next(iter(mistakes.items()))
-        more = f" ({len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-        raise Problem(path, _message(first, path) + more) from error
+        raise Problem(path, _message(first, path) + _others(list(mistakes)[1:])) from error
+
+
+def _others(paths: Sequence[KeyPath]) -> str:
+    """The keys of the mistakes that are not described, as far as a line holds them."""
+    named = [key_text(path) for path in paths[:MOST_NAMED]]
+    more = ", ..." if len(paths) > len(named) else ""
+    return f" ({len(paths)} more: {', '.join(named)}{more})" if paths else ""
 
 
 def _path(error: Any, document: Mapping[str, Any]) -> KeyPath:  # pydantic's ErrorDetails

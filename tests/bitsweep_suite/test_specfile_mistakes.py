@@ -104,11 +104,18 @@ def test_a_space_without_a_search_table_is_refused(tmp_path: Path) -> None:
     assert "add [search] with configurations_per_arm" in message_of(text, tmp_path)
 
 
-def test_several_mistakes_are_counted_and_the_first_is_told(tmp_path: Path) -> None:
+def test_of_several_mistakes_the_first_is_told_and_all_are_named(tmp_path: Path) -> None:
     text = WHOLE.replace("epochs = 4", "epoch = 4").replace("retries", "retry")
     message = message_of(text, tmp_path)
 
-    assert "task.epoch: unknown key" in message and message.endswith("(1 more)")
+    assert "task.epoch: unknown key" in message and message.endswith("(1 more: budget.retry)")
+
+
+def test_every_key_that_is_missing_is_named(tmp_path: Path) -> None:
+    message = message_of('schema = 1\nname = "short"\n', tmp_path)
+
+    assert "question: this key is required and missing (6 more: " in message
+    assert message.endswith("reproduces, expects, cost, task, arms, objectives)")
 
 
 def test_text_that_is_no_toml_names_the_line(tmp_path: Path) -> None:
