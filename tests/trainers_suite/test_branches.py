@@ -15,8 +15,9 @@ from bitsweep_trainers.branch_network import (
     estimate_norms,
     logits_row_by_row,
 )
+from bitsweep_trainers.branch_norm import BranchNorm, BranchShortcut
 from bitsweep_trainers.branch_rows import ActiveRows, BranchMean, FanOut
-from bitsweep_trainers.branches import BranchLayer, BranchNorm, BranchPlan, BranchShortcut
+from bitsweep_trainers.branches import BranchLayer, BranchPlan
 from bitsweep_trainers.methods.declared.branch_table import branch_table
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.cost import Layer
+from bitsweep_trainers.branch_norm import BranchNorm, BranchShortcut, Norm
 from bitsweep_trainers.branch_rows import (
     ActiveRows,
     BranchMean,
@@ -20,10 +21,7 @@ from bitsweep_trainers.branch_rows import (
 )
 from bitsweep_trainers.branches import (
     BranchLayer,
-    BranchNorm,
     BranchPlan,
-    BranchShortcut,
-    Norm,
     first_branches,
 )
 from bitsweep_trainers.methods.declared.branch_table import NarrowLayer, is_odd, narrow_layers

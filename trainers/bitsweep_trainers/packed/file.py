@@ -14,7 +14,8 @@ from bitsweep.cost import DEFAULT_CONVENTION, Convention, size_bits
 from bitsweep.errors import BitsweepError, InputError
 from bitsweep.trial import Trial, parse_trial, trial_document
 from bitsweep_trainers.branch_network import branch_network, widen_stem
-from bitsweep_trainers.branches import BranchLayer, BranchNorm
+from bitsweep_trainers.branch_norm import BranchNorm
+from bitsweep_trainers.branches import BranchLayer
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.evaluate import allocated_layer_bits, layer_bits
 from bitsweep_trainers.methods.mbquant import branch_plan

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits, labels, parse_bits
 from bitsweep.errors import InputError
+from bitsweep_trainers.branch_norm import BranchNorm
 from bitsweep_trainers.branch_rows import ActiveRows
-from bitsweep_trainers.branches import BranchLayer, BranchNorm
+from bitsweep_trainers.branches import BranchLayer
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.packed.pack import Computing
 from bitsweep_trainers.packed.records import (
