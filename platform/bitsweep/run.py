@@ -18,7 +18,7 @@ from bitsweep.execution.progress import Progress
 from bitsweep.execution.provenance import describe, is_dead, owner_name
 from bitsweep.execution.pruning import make_pruner
 from bitsweep.execution.recorder import Recorder
-from bitsweep.execution.remote import cache_folder
+from bitsweep.execution.remote import cache_folder, home_folder
 from bitsweep.execution.spool import PATIENCE_SECONDS, told
 from bitsweep.execution.watch import Stoppable, ends_cleanly, watch
 from bitsweep.plan import Plan, file_sha256
@@ -241,10 +241,10 @@ def _placeless(plan: Plan) -> Task:
 
 def folders_of(store: str, work: str | None = None) -> Folders:
     """What trials keep: in `work` (a folder or a URL), else beside a SQLite file or ./results."""
-    root = work_root(store)
+    root, home = work_root(store), None
     if work is not None and is_url(work):
         Remote(work)  # an unusable URL is said before anything runs
-        root = cache_folder(work, Path(tempfile.gettempdir()))
+        root, home = cache_folder(work, Path(tempfile.gettempdir())), home_folder(work)
     elif work is not None:
         root = Path(work).resolve()
     return Folders(
@@ -252,6 +252,7 @@ def folders_of(store: str, work: str | None = None) -> Folders:
         artifacts=root / "artifacts" / "checkpoints",
         logs=root / "logs",
         remote=work if work is not None and is_url(work) else None,
+        home=home,
     )
 
 

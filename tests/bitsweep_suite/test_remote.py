@@ -4,6 +4,7 @@ Each URL is a folder once, and once a bucket of a server that speaks S3 (moto), 
 own.
 """
 
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -186,6 +187,24 @@ def test_workspaces_that_cannot_be_written_are_said_before_anything_runs(tmp_pat
     )
     with pytest.raises(InputError, match="cannot be written"):
         run_sweep(toy_plan(toy_sweep(FIXED)), options, observe=lambda progress: None)
+
+
+@pytest.mark.parametrize("is_writable", [True, False])
+def test_journals_are_kept_where_a_restart_leaves_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_writable: bool
+) -> None:
+    state = tmp_path / "state"
+    if not is_writable:
+        state.write_text("a file, no folder", encoding="utf-8")
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    url = (tmp_path / "there").as_uri()
+    folders = folders_of(str(tmp_path / "store.db"), url)
+    other = folders_of(str(tmp_path / "store.db"), f"{url}/else")
+
+    assert folders.journals.is_relative_to(state if is_writable else tmp_path / "tmp")
+    assert folders.workspaces.is_relative_to(tmp_path / "tmp")
+    assert folders.journals != other.journals
 
 
 def test_a_bucket_that_is_not_there_is_said_and_not_made(

@@ -16,18 +16,20 @@ from bitsweep.trial import OUTCOMES, Outcome, Trial, parse_trial, status_of, tri
 class Folders:
     """Where trials keep state (`workspaces`), kept checkpoints by digest, and the trials' logs.
 
-    `remote` is a URL that holds the same three folders: then these are this machine's copies.
+    `remote` is a URL that holds the same three folders: then these are this machine's copies, and
+    `home` is what this machine keeps of its own.
     """
 
     workspaces: Path
     artifacts: Path
     logs: Path
     remote: str | None = None
+    home: Path | None = None
 
     @property
     def journals(self) -> Path:
         """Where drivers keep what their store could not take: on this machine's disk, always."""
-        return self.workspaces.parent / "journals"
+        return (self.home or self.workspaces.parent) / "journals"
 
     def workspace(self, trial_id: str) -> Path:
         """The folder of one trial."""

@@ -4,6 +4,8 @@ For clusters without a shared folder. A worker copies a workspace in before a tr
 after each evaluation, before it is sent; every file arrives whole or not at all.
 """
 
+import os
+import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,6 +18,18 @@ REMOTE_PATIENCE_SECONDS = 300.0
 def cache_folder(url: str, base: Path) -> Path:
     """Where this machine keeps its copies of a URL's files."""
     return base / f"bitsweep-{sha256(url.encode()).hexdigest()[:16]}"
+
+
+def home_folder(url: str) -> Path:
+    """What a driver keeps here where files lie at a URL; it outlives a restart of the machine.
+
+    In the user's folder of state (XDG_STATE_HOME), or beside the copies where that is read-only.
+    """
+    state = Path(os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser())
+    there = next(one for one in (state, *state.parents) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        state = Path(tempfile.gettempdir())
+    return cache_folder(url, state)
 
 
 class Synchronised:
