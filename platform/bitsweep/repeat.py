@@ -20,13 +20,15 @@ Facts = tuple[int | None, int, tuple[tuple[str, float], ...]]
 Counts = dict[tuple[int, str, str], list[Facts]]
 
 
-def repeat_trial(store: str, prefix: str, work: str | None = None) -> dict[str, Any]:
+def repeat_trial(
+    store: str, prefix: str, work: str | None = None, *, gpus: float = 0.0
+) -> dict[str, Any]:
     """Run the trial whose id begins so in a scratch folder; compare its numbers with the store's.
 
     Counts and sums are compared bit for bit. Writes nothing to the store. Where all numbers
     repeat, the network is kept under the trial's id, so that it can be exported. work: where the
-    run kept its files; None: beside the store. Raises InputError when its start's checkpoint is
-    gone.
+    run kept its files; None: beside the store. gpus: of each worker. Raises InputError when its
+    start's checkpoint is gone.
     """
     reader = Reader(open_to_read(store))
     trial = reader.trial(prefix)
@@ -40,6 +42,7 @@ def repeat_trial(store: str, prefix: str, work: str | None = None) -> dict[str, 
                 workspaces=Path(scratch), artifacts=artifacts, logs=Path(scratch) / "logs"
             ),
             start_checkpoint=start,
+            gpus=gpus,
         )
         team = ProcessTeam() if trial.world_size > 1 else None
         run = JobRun(job, followers=team)

@@ -48,12 +48,14 @@ class Workspace:
     yield of an evaluation has returned, and finds it again when it is restarted.
     `start_checkpoint` is the file of the trial it starts from. A trainer leaves its final network
     at `final_checkpoint` before its last evaluation is yielded. `team` is there for a trial over
-    several workers; the folder of rank 1 and up is scratch.
+    several workers; the folder of rank 1 and up is scratch. `uses_gpu`: a GPU was set aside for
+    this worker; without, a trainer leaves those of the machine alone.
     """
 
     folder: Path
     start_checkpoint: Path | None = None
     team: Team | None = None
+    uses_gpu: bool = False
 
     @property
     def state_path(self) -> Path:

@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.bitsweep_suite import plugin
 from tests.bitsweep_suite.test_worker import job_in, steps
 from tests.bitsweep_suite.toys import FIXED, acting, ask_store, run_toy, toy_sweep, toy_trial
 
+from bitsweep.execution.team import FollowerRun
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
 from bitsweep.store.logs import log_path, log_tail, read_lines, work_root
+from bitsweep.sweep import Resources
 from bitsweep.testing import toy_train
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial
@@ -54,6 +57,31 @@ def test_a_run_leaves_its_logs_where_readers_look(tmp_path: Path) -> None:
 
     assert told is not None
     assert "started" in told[0] and "ended: status finished" in told[-1]
+
+
+@pytest.mark.parametrize(("gpus", "device"), [(0.0, "cpu"), (0.5, "cuda 0")])
+def test_a_trial_has_a_gpu_where_the_sweep_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: float, device: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    run_toy(toy_sweep(FIXED, resources=Resources(gpus_per_worker=gpus)), tmp_path)
+    (first, *_) = events(next((tmp_path / "logs").iterdir()))
+
+    assert first["device"] == device
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.5])
+def test_a_trainer_is_told_whether_it_has_a_gpu(tmp_path: Path, gpus: float) -> None:
+    found = []
+
+    def looking(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
+        found.append(workspace.uses_gpu)
+        return toy_train(trial, workspace)
+
+    steps(JobRun(job_in(tmp_path, gpus=gpus), trainer=looking))
+    FollowerRun(job_in(tmp_path, gpus=gpus), rank=1, meeting="here:1", trainer=looking).close()
+
+    assert found == [gpus > 0] * 2
 
 
 def test_a_log_tells_a_life_from_its_start_to_its_end(tmp_path: Path) -> None:

@@ -288,7 +288,7 @@ def test_a_trainer_resumes_after_its_evaluation_was_taken(tmp_path: Path) -> Non
 
 def test_a_job_survives_the_wire(tmp_path: Path) -> None:
     job = job_in(tmp_path, start_checkpoint="f" * 64, keeps_checkpoint=True, limit_seconds=1.5)
-    job = replace(job, limit_bytes=2**30)
+    job = replace(job, limit_bytes=2**30, gpus=0.5)
 
     assert parse_job(json.loads(json.dumps(job_document(job)))) == job
 

@@ -15,7 +15,7 @@ from bitsweep.trainer import Trainer, Workspace, load_trainer
 from bitsweep.trial import parse_trial
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.load import load
-from bitsweep_trainers.image import start_network, train
+from bitsweep_trainers.image import device_of, start_network, train
 
 BATCH = 500
 
@@ -31,6 +31,20 @@ def trained_start(folder: Path, **changes: Any) -> Path:
 def test_the_entry_point_names_this_trainer() -> None:
     assert load_trainer("image") is train
     assert isinstance(train, Trainer)
+
+
+def test_a_gpu_is_used_where_one_was_set_aside_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = workspace_in(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(here) == torch.device("cpu")
+    assert device_of(replace(here, uses_gpu=True)) == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        InputError, match=r"gpus_per_worker asks for a GPU, and torch .* sees none"
+    ):
+        next(train(trial_of("fp32", batch_size=BATCH), replace(here, uses_gpu=True)))
 
 
 def test_test_is_measured_once_after_the_last_epoch_when_asked_for(tmp_path: Path) -> None:

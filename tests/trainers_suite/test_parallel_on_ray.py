@@ -28,7 +28,6 @@ def local_ray() -> Iterator[None]:
     """One Ray of two CPUs for the module, in a folder of its own."""
     with TemporaryDirectory(prefix="bs-ray-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", folder)
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # gloo, also where there is a GPU
         patch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
         from bitsweep.execution import ray_connection  # isort: skip  # sets what Ray reads once
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
+from socket import gethostname
 from time import perf_counter
 
 import torch
@@ -48,7 +49,7 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     Raise InputError for what this trainer cannot honour, Diverged when a loss is not finite.
     """
     check(trial)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_of(workspace)
     make_repeatable(trial, device)
     method = method_of(trial.method)
     divided = method.divide(load_of(trial), trial, loop.stream(trial.seed, "divide"))
@@ -72,6 +73,18 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     if not workspace.state_path.exists():
         yield evaluate_once(training, workspace, seconds=perf_counter() - began)
         loop.save_state(training, workspace.state_path, epoch=0, seconds=0.0)
+
+
+def device_of(workspace: Workspace) -> torch.device:
+    """The GPU that was set aside, or the CPU. Raise InputError where torch sees none to use."""
+    if not workspace.uses_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise InputError(
+            f"resources.gpus_per_worker asks for a GPU, and torch {torch.__version__} sees none "
+            f"on {gethostname()}; install a build of torch with CUDA there, or set it to 0"
+        )
+    return torch.device("cuda")
 
 
 def augmentation_of(trial: Trial) -> Augmentation:

@@ -92,7 +92,8 @@ def run(
         _dry_run(plan, place, as_json=as_json)
         return
     if trial is not None:
-        _run_again(place, trial, work_place(workspaces), as_json=as_json)
+        gpus = sweep.resources.gpus_per_worker
+        _run_again(place, trial, work_place(workspaces), gpus=gpus, as_json=as_json)
         return
     from bitsweep.run import RunOptions
 
@@ -245,10 +246,10 @@ def _dry_run(plan: "Plan", place: str, *, as_json: bool) -> None:
     )
 
 
-def _run_again(place: str, prefix: str, work: str | None, *, as_json: bool) -> None:
+def _run_again(place: str, prefix: str, work: str | None, *, gpus: float, as_json: bool) -> None:
     from bitsweep.repeat import repeat_trial
 
-    repeated = repeat_trial(place, prefix, work)
+    repeated = repeat_trial(place, prefix, work, gpus=gpus)
     if as_json:
         typer.echo(json.dumps(repeated))
     else:

@@ -96,7 +96,8 @@ class Job:
     """A trial to run now; `start_checkpoint` is the digest of what it starts from.
 
     limit_seconds: the training time after which it ends as Failed("timeout"). limit_bytes: the
-    memory of each of its workers, over which it ends as Failed("memory").
+    memory of each of its workers, over which it ends as Failed("memory"). gpus: of each worker,
+    as the sweep asks for them.
     """
 
     trial: Trial
@@ -105,6 +106,7 @@ class Job:
     keeps_checkpoint: bool = False
     limit_seconds: float | None = None
     limit_bytes: int | None = None
+    gpus: float = 0.0
 
 
 class Agenda(Protocol):
@@ -158,6 +160,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "keeps_checkpoint": job.keeps_checkpoint,
         "limit_seconds": job.limit_seconds,
         "limit_bytes": job.limit_bytes,
+        "gpus": job.gpus,
     }
 
 
@@ -175,6 +178,7 @@ def parse_job(document: Mapping[str, Any]) -> Job:
         keeps_checkpoint=document["keeps_checkpoint"],
         limit_seconds=document["limit_seconds"],
         limit_bytes=document["limit_bytes"],
+        gpus=document["gpus"],
     )
 
 

@@ -234,6 +234,7 @@ class Conductor:
             keeps_checkpoint=entry.stage != "search" or entry.is_taken_from,
             limit_seconds=None if minutes is None else 60.0 * minutes,
             limit_bytes=memory_bytes(self._sweep.resources),
+            gpus=self._sweep.resources.gpus_per_worker,
         )
 
     def _follow_other_driver(self, entry: Entry) -> None:

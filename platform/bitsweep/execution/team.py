@@ -57,7 +57,12 @@ class FollowerRun:
             )
             start = job.folders.checkpoint(job.start_checkpoint)
         team = Team(rank=rank, size=job.trial.world_size, meeting=meeting)
-        workspace = Workspace(folder=Path(self._scratch.name), start_checkpoint=start, team=team)
+        workspace = Workspace(
+            folder=Path(self._scratch.name),
+            start_checkpoint=start,
+            team=team,
+            uses_gpu=job.gpus > 0,
+        )
         chosen = trainer or load_trainer(job.trial.trainer)
         self._evaluations: Iterator[Evaluation] = iter(chosen(job.trial, workspace))
 

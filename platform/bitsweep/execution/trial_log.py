@@ -42,13 +42,13 @@ class TrialLog:
         except OSError as error:
             logging.getLogger(__name__).warning("the log %s: %s", self.path, error)
 
-    def started(self, *, epochs_known: int, rank: int = 0) -> None:
+    def started(self, *, epochs_known: int, gpus: float = 0.0, rank: int = 0) -> None:
         """A life begins: where, and how much earlier lives have measured."""
         self.write(
             "started",
             host=socket.gethostname(),
             process=os.getpid(),
-            device=_device(),
+            device=_device(gpus),
             rank=rank,
             epochs_known=epochs_known,
         )
@@ -102,7 +102,6 @@ class _Handler(logging.Handler):
         )
 
 
-def _device() -> str:
-    """What the environment gives: the platform knows no torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    return f"cuda {visible}" if visible else "cpu"
+def _device(gpus: float) -> str:
+    """What the sweep asks for, and which of them the environment gives: no torch is known here."""
+    return f"cuda {os.environ.get('CUDA_VISIBLE_DEVICES', '')}".strip() if gpus else "cpu"

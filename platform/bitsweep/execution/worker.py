@@ -88,7 +88,7 @@ class JobRun:
             self._remote.get(log_name(self._job.trial.id), self._log.path)
         self._folder.mkdir(parents=True, exist_ok=True)
         sent = _read_outbox(self._outbox)
-        self._log.started(epochs_known=len(sent))
+        self._log.started(epochs_known=len(sent), gpus=self._job.gpus)
         self._known_epochs = {evaluation.epoch for evaluation in sent}
         self._seconds = max((evaluation.seconds for evaluation in sent), default=0.0)
         return iter(sent)
@@ -223,7 +223,12 @@ class JobRun:
                     f"{start}; give --workspaces a folder that every node sees, or a URL"
                 )
         trainer = self._trainer or load_trainer(job.trial.trainer)
-        workspace = Workspace(folder=self._folder, start_checkpoint=start, team=self._team())
+        workspace = Workspace(
+            folder=self._folder,
+            start_checkpoint=start,
+            team=self._team(),
+            uses_gpu=job.gpus > 0,
+        )
         return iter(trainer(job.trial, workspace))
 
     def _team(self) -> Team | None:
