@@ -7,6 +7,9 @@ stands the processor time of the process, which other processes hardly change. P
 in a process of its own for each setting.
 
     python benchmarks/training_step.py [--only cpq] [--blocks 5] [--repeats 3] [--threads 2]
+        [--device cuda]
+
+On a GPU the steps of a block are waited for together, and peak memory is the device's.
 """
 
 import argparse
@@ -141,16 +144,17 @@ def trial_of(setting: Setting, *, threads: int) -> Trial:
     )
 
 
-def prepare(setting: Setting, *, threads: int) -> Step:
+def prepare(setting: Setting, *, threads: int, device: torch.device) -> Step:
     """A function that does one training step on random images."""
     trial, data = trial_of(setting, threads=threads), DATA_SETS[DATA]
     method, draws = method_of(setting.method), loop.stream(0, "benchmark")
     layout = FORMATS[setting.memory_format]
     network = method.convert(build(MODEL, data.shape, data.classes, draws), trial, draws)
-    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stubs omit it
+    network.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # torch's stubs
     network.train()
-    images = torch.randn(BATCH_SIZE, *data.shape, generator=draws).contiguous(memory_format=layout)
-    labels = torch.randint(data.classes, (BATCH_SIZE,), generator=draws)
+    images = torch.randn(BATCH_SIZE, *data.shape, generator=draws)
+    images = images.to(device).contiguous(memory_format=layout)
+    labels = torch.randint(data.classes, (BATCH_SIZE,), generator=draws).to(device)
     method.calibrate(network, trial, images)
     optimizers = loop.optimizers_of(method.parameter_groups(network, trial))
 
@@ -173,11 +177,18 @@ class Times:
 
 
 def times_of(step: Step, repeats: int = 1) -> Times:
-    """Means of a step over some repeats."""
+    """Means of a step over some repeats, all of whose work has ended."""
+    _wait_for_device()
     wall, processor = perf_counter(), process_time()
     for _ in range(repeats):
         step()
+    _wait_for_device()
     return Times((perf_counter() - wall) / repeats, (process_time() - processor) / repeats)
+
+
+def _wait_for_device() -> None:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch has no types here
+        torch.cuda.synchronize()
 
 
 def resident_mib(line: str) -> float:
@@ -190,26 +201,31 @@ def resident_mib(line: str) -> float:
     return float(found) / 1024
 
 
-def peak_mib(setting: Setting, *, threads: int) -> float:
+def peak_mib(setting: Setting, *, threads: int, device: torch.device) -> float:
     """Peak memory of two steps above what the process had before them, in MiB; run it alone."""
     before = resident_mib("VmRSS")
-    times_of(prepare(setting, threads=threads), 2)
+    times_of(prepare(setting, threads=threads, device=device), 2)
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     return resident_mib("VmHWM") - before
 
 
-def peak_mib_alone(name: str, *, threads: int) -> float:
+def peak_mib_alone(name: str, *, threads: int, device: torch.device) -> float:
     """The same in a fresh process."""
     command = [sys.executable, __file__, "--peak-of", name, "--threads", str(threads)]
+    command += ["--device", device.type]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.strip().splitlines()[-1])
 
 
-def measure(chosen: list[Setting], *, threads: int, blocks: int, repeats: int) -> dict[str, float]:
+def measure(
+    chosen: list[Setting], *, threads: int, device: torch.device, blocks: int, repeats: int
+) -> dict[str, float]:
     """All figures: milliseconds, ratios, seconds to compile, peak memory."""
     steps, first = {}, {}
     for one in chosen:
         began = perf_counter()
-        steps[one.name] = prepare(one, threads=threads)
+        steps[one.name] = prepare(one, threads=threads, device=device)
         steps[one.name]()
         first[one.name] = perf_counter() - began
         times_of(steps[one.name])  # what a first step leaves to the second
@@ -220,7 +236,8 @@ def measure(chosen: list[Setting], *, threads: int, blocks: int, repeats: int) -
     steps.clear()
     figures: dict[str, float] = {}
     for one in chosen:
-        print(_line(one, times, first, figures, threads=threads), flush=True)
+        peak = peak_mib_alone(one.name, threads=threads, device=device)
+        print(_line(one, times, first, figures, peak=peak), flush=True)
     return figures | _best(figures) | _flatness(figures)
 
 
@@ -230,12 +247,12 @@ def _line(
     first: Mapping[str, float],
     figures: dict[str, float],
     *,
-    threads: int,
+    peak: float,
 ) -> str:
     """What is printed of a setting; its figures are added."""
     name = one.name
     figures[f"{name}_ms"] = 1000 * median(each.wall for each in times[name])
-    figures[f"{name}_peak_mib"] = peak_mib_alone(name, threads=threads)
+    figures[f"{name}_peak_mib"] = peak
     line = f"{name:32} {figures[f'{name}_ms']:8.1f} ms  {figures[f'{name}_peak_mib']:6.0f} MiB"
     plain = "fp32" if one.memory_format == "contiguous" else f"fp32_{one.memory_format}"
     against, limit = LIMITS.get(name.removesuffix(COMPILED), (plain, inf))
@@ -309,16 +326,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--only", default="", help="names begin so; and FP32")
     parser.add_argument("--peak-of", help="print the peak memory of one setting and end")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     if given.peak_of:
         (setting,) = (one for one in settings() if one.name == given.peak_of)
-        print(peak_mib(setting, threads=given.threads))
+        print(peak_mib(setting, threads=given.threads, device=given.device))
         return
     chosen = [one for one in settings() if one.name.startswith(("fp32", given.only))]
-    figures = measure(chosen, threads=given.threads, blocks=given.blocks, repeats=given.repeats)
+    figures = measure(
+        chosen,
+        threads=given.threads,
+        device=given.device,
+        blocks=given.blocks,
+        repeats=given.repeats,
+    )
     bars = limits()
     holds = all(figures.get(key, inf) <= limit for key, limit in bars.items())
     document = {"benchmark": "training_step", "figures": figures, "limits": bars, "holds": holds}
