@@ -3,7 +3,6 @@
 import os
 import signal
 
-from tests.bitsweep_suite.clusters import LoopbackCluster
 from tests.faults.scene import Fault, Result, Scene
 from tests.faults.site import SWEEP, Site
 
@@ -12,22 +11,14 @@ TOGETHER = SWEEP.replace("max_concurrent = 3", "max_concurrent = 4")
 
 def head(scene: Scene) -> Result:
     """The head node dies with the submitted job's driver; the job is sent to a new cluster."""
-    first = _cluster(scene)
+    first = scene.own_cluster()
     site = scene.site(cluster=first)
     _submit(site)
     moment = site.wait_for_moment()
     first.kill_head()
     first.close()
-    site.cluster = _cluster(scene)
+    site.cluster = scene.own_cluster()
     return Result(moment=moment, verdict=site.complete_by_submit(), note="sent to a new cluster")
-
-
-def _cluster(scene: Scene) -> LoopbackCluster:
-    """One of the scene's own; what runs elsewhere would only be in its way."""
-    scene.grounds.close()
-    cluster = LoopbackCluster(head_cpus=3)
-    scene.closing.callback(cluster.close)
-    return cluster
 
 
 def _submit(site: Site) -> None:

@@ -49,6 +49,13 @@ class Scene:
         self.folder, self.random, self.grounds = folder, random, grounds
         self.closing = ExitStack()
 
+    def own_cluster(self) -> LoopbackCluster:
+        """One of its own; what runs elsewhere would only be in its way."""
+        self.grounds.close()
+        cluster = LoopbackCluster(head_cpus=3)
+        self.closing.callback(cluster.close)
+        return cluster
+
     def site(
         self, *, cluster: LoopbackCluster | None = None, local: bool = False, **options: Any
     ) -> Site:

@@ -1,4 +1,4 @@
-"""Faults of servers: PostgreSQL restarted or standing still, an MLflow server stopped."""
+"""Faults of servers: PostgreSQL restarted or standing still, MLflow stopped, S3 out of reach."""
 
 import os
 import signal
@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from tests.bitsweep_suite.clusters import free_ports
 from tests.faults.scene import Fault, Result, Scene, Unavailable
 from tests.faults.site import Site
+from tests.object_store import object_store
 from tests.postgres import NoPostgres, processes_of, running_server
 
 from bitsweep.run import ANSWER_SECONDS
@@ -48,6 +49,23 @@ def postgres_frozen(scene: Scene) -> Result:
     code, said = site.finish(driver)
     found = ["the server has been silent" in said, "the store is back" in said]
     assert (code, found) == (0, [True, True]), (code, said[-2000:])
+    note = f"went on by itself after {seconds:.0f} s"
+    return Result(moment=moment, verdict=site.complete(), note=note)
+
+
+def object_store_away(scene: Scene) -> Result:
+    """The line to the object store of the workspaces is cut for a while: trials wait."""
+    bucket = scene.closing.enter_context(object_store())  # nodes that start now know its address
+    site = scene.site(cluster=scene.own_cluster())
+    site.words = ("--workspaces", f"{bucket.url}/sweep")
+    driver = site.start()
+    moment = site.wait_for_moment()
+    seconds = scene.random.uniform(2.0, 10.0)
+    bucket.cut()
+    time.sleep(seconds)
+    bucket.mend()
+    code, said = site.finish(driver)
+    assert code == 0, (code, said[-2000:])
     note = f"went on by itself after {seconds:.0f} s"
     return Result(moment=moment, verdict=site.complete(), note=note)
 
@@ -165,4 +183,9 @@ FAULTS = (
         strikes=postgres_frozen,
     ),
     Fault(name="mlflow", means="MLflow server killed in mid-sweep", strikes=mlflow),
+    Fault(
+        name="object-store",
+        means="S3 with the workspaces out of reach in mid-sweep",
+        strikes=object_store_away,
+    ),
 )
