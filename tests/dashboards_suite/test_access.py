@@ -124,7 +124,7 @@ def test_the_sign_in_page_escapes_what_it_was_asked_for(toy_store: str) -> None:
         (["--host", "0.0.0.0"], "give --token"),
         (["--host", "::"], "give --token"),
         (["--port", "65536"], "expected 0 to 65535"),
-        (["--workspaces", "s3://here/there"], "Install s3fs to access S3"),
+        (["--workspaces", "gs://here/there"], "install gcsfs to access Google Storage"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(
