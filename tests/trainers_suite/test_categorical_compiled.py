@@ -13,7 +13,12 @@ from torch import Tensor
 from bitsweep.errors import InputError
 from bitsweep_trainers.quantizers import native
 from bitsweep_trainers.quantizers.categorical import EAGER, Gradients, Kernels, Ste, quantize
-from bitsweep_trainers.quantizers.categorical_compiled import COMPILED, SOURCE, kernels_of
+from bitsweep_trainers.quantizers.categorical_compiled import (
+    COMPILED,
+    SOURCE,
+    kernels_of,
+    kernels_with,
+)
 from bitsweep_trainers.quantizers.grid import Grid, GridKind, Sharing, make_grid
 
 ALPHA, SIGMA = 0.1, 0.03
@@ -92,6 +97,20 @@ def test_numbers_do_not_depend_on_the_threads_or_on_the_memory_format() -> None:
         assert one is not None and other is not None and torch.equal(one, other)
     assert torch.equal(alone[1].x, last[1].x)
     assert last[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+def test_numbers_are_those_of_a_processor_without_wide_vectors(bits: int) -> None:
+    grid = make_grid("unsigned", bits, "bitwise")
+    x, G, z = values(grid)
+    narrow = kernels_with((*native.FLAGS, "-U__AVX512F__"))
+    hat, found = run(x, G, z, grid, "max", COMPILED)
+    other_hat, other = run(x, G, z, grid, "max", narrow)
+
+    assert torch.equal(hat, other_hat) and torch.equal(found.x, other.x)
+    for one, another in zip(found[1:], other[1:], strict=True):
+        assert one is not None and another is not None
+        assert torch.allclose(one, another, rtol=1e-5, atol=1e-5 * len(x) ** 0.5)
 
 
 @pytest.mark.parametrize("sharing", ["off", "bitwise"])

@@ -135,7 +135,7 @@ def test_evaluation_reads_neither_masks_nor_sigma() -> None:
         one.raw_sigma.data.add_(1.0)
         if one.keep_logits is not None:
             one.keep_logits.data.sub_(5.0)
-            one.uniform = torch.zeros_like(one.keep_logits)
+            one.drawn = torch.zeros_like(one.keep_logits)
 
     assert torch.equal(logits(made), before)
 
@@ -145,8 +145,8 @@ def test_training_really_drops_points() -> None:
     weights = [one for one in quantizers(made) if one.keep_logits is not None]
     assert weights
     for one in weights:
-        assert one.keep_logits is not None
-        one.uniform = torch.full_like(one.keep_logits, 1e-6)
+        assert one.masks is not None and one.keep_logits is not None
+        one.drawn = one.masks.draw(one.keep_logits, torch.full_like(one.keep_logits, 1e-6))
         alpha, _ = one.scales()
         codes = (one(torch.linspace(-1, 1, 100)) / alpha).round()
 

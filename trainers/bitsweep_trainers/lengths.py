@@ -5,7 +5,6 @@ Section 2.7 of the method card: L = task loss + lambda sum_l c_l R_l.
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import Allocation, Bits
@@ -14,7 +13,11 @@ from bitsweep.trial import Trial
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.models.declared import MODELS
-from bitsweep_trainers.quantizers.cluster_promoting import ClusterPromoting, quantizers
+from bitsweep_trainers.quantizers.cluster_promoting import (
+    ClusterPromoting,
+    expected_levels,
+    quantizers,
+)
 
 CORE_BITS = 2
 
@@ -38,7 +41,8 @@ def length_penalty(network: nn.Module, trial: Trial) -> Tensor | None:
     terms = list(_terms(network, shares))
     if not terms:
         return None
-    price = torch.stack([share * one.expected_levels() for share, one in terms]).sum()
+    levels = expected_levels([one for _, one in terms])
+    price = (levels * levels.new_tensor([share for share, _ in terms])).sum()
     if target := float(parameters.get("target_bits", 0.0)):
         excess = price / sum(share for share, _ in terms) + CORE_BITS - target
         price = excess.clamp_min(0.0)

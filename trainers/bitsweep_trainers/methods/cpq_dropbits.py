@@ -33,12 +33,12 @@ from bitsweep_trainers.quantizers.categorical import Ste
 from bitsweep_trainers.quantizers.cluster_promoting import (
     AlphaInit,
     ClusterPromoting,
+    draw_masks,
     masks_of,
     noise_of,
     quantizers,
 )
 from bitsweep_trainers.quantizers.grid import GridKind
-from bitsweep_trainers.quantizers.hard_concrete import draw_uniform
 
 
 def convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn.Module:
@@ -124,15 +124,6 @@ def parameter_groups(network: nn.Module, trial: Trial) -> Sequence[ParameterGrou
     return tuple(group for group in groups if group.parameters)
 
 
-def draw_masks(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw U for every masked layer, all at once, in the order of the layers."""
-    masked = [(one, one.keep_logits) for one in quantizers(network) if one.keep_logits is not None]
-    uniform = draw_uniform(sum(len(logits) for _, logits in masked), generator)
-    parts = torch.split(uniform, [len(logits) for _, logits in masked])
-    for (one, logits), part in zip(masked, parts, strict=True):
-        one.uniform = part.to(logits.device, non_blocking=True)
-
-
 def backward(
     network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, generator: torch.Generator
 ) -> Tensor:
@@ -140,7 +131,7 @@ def backward(
     draw_masks(network, generator)
     loss = cross_entropy_backward(network, trial, images, labels, generator)
     for one in quantizers(network):
-        one.uniform = None
+        one.drawn = None
     if (price := length_penalty(network, trial)) is not None:
         price.backward()  # type: ignore[no-untyped-call]
         loss = loss + price.detach()

@@ -148,7 +148,7 @@ def _gradients(
     for part in _parts(x, _rows(grid, ste, z)):
         dx[part] = rule(x[part], y[part], G[part], alpha, sigma, z, grid, sums)
     dalpha = (torch.dot(G, y) - sums.x_dx - sigma * sums.dsigma) / alpha
-    return Gradients(dx, dalpha, sums.dsigma, None if z is None else mask_sums(sums.dz, z, grid))
+    return Gradients(dx, dalpha, sums.dsigma, None if z is None else _mask_sums(sums.dz, z, grid))
 
 
 class _Sums:
@@ -182,7 +182,7 @@ def _parts(x: Tensor, rows: int) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
-def mask_sums(per_run: Tensor, z: Tensor, grid: Grid) -> Tensor:
+def _mask_sums(per_run: Tensor, z: Tensor, grid: Grid) -> Tensor:
     """Add up what belongs to the runs of one mask."""
     mask = table_of(grid, per_run.dtype, per_run.device).mask
     groups = torch.arange(1, len(z) + 1, device=z.device)[:, None]

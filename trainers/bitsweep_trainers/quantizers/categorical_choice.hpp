@@ -17,15 +17,41 @@ struct Takeover {
     int run;
 };
 
-// log(z r) of a run's point nearest to x, up to what is the same for all runs.
-inline double score(const Runs& runs, int run, double x) {
-    const double alpha = runs.alpha, sigma = runs.sigma;
-    const double n = clamped<double>(std::nearbyint(x / alpha), runs.low[run], runs.high[run]);
-    const double u = std::fabs(alpha * n - x) / sigma, e = std::exp(-u);
-    return std::log(runs.z[run]) - u - std::log1p(e * (e + 2 * std::cosh(alpha / (2 * sigma))));
+// Whether the higher of two runs is the more probable one at x: z r of their points nearest to x.
+struct Fallen {
+    const Runs& runs;
+    int lower, higher;
+    double two_cosh_h = 2 * std::cosh(runs.alpha / (2 * runs.sigma));
+
+    bool operator()(double x) const {
+        const double to_lower = distance(lower, x), to_higher = distance(higher, x);
+        return runs.z[higher] * q(to_lower) * std::exp(to_lower - to_higher) >
+               runs.z[lower] * q(to_higher);
+    }
+
+  private:
+    double distance(int run, double x) const {
+        const double nearest = std::nearbyint(x / runs.alpha);
+        const double n = clamped<double>(nearest, runs.low[run], runs.high[run]);
+        return std::fabs(runs.alpha * n - x) / runs.sigma;
+    }
+
+    double q(double distance) const {
+        const double e = std::exp(-distance);
+        return e * (e + two_cosh_h) + 1;
+    }
+};
+
+// The largest number of T that is not above x: `value > it` says what `value > x` would.
+template <typename T>
+inline T not_above(double x) {
+    const T rounded = T(x);
+    return rounded > x ? std::nextafter(rounded, -std::numeric_limits<T>::infinity()) : rounded;
 }
 
-// The largest x at which the lower run stands, equally likely points included; it may be infinite.
+// The largest x at which the lower run stands, equally likely points included, as exactly as it
+// takes for numbers of T; it may be infinite.
+template <typename T>
 inline double takeover(const Runs& runs, int lower, int higher) {
     const double middle = runs.alpha * (runs.high[lower] + runs.low[higher]) / 2;
     if (runs.z[lower] == runs.z[higher]) {
@@ -35,15 +61,13 @@ inline double takeover(const Runs& runs, int lower, int higher) {
     const bool is_rare = runs.z[higher] < runs.z[lower];
     double stands = is_rare ? middle : runs.alpha * runs.low[lower] - reach;
     double falls = is_rare ? runs.alpha * runs.high[higher] + reach : middle;
-    const auto has_fallen = [&](double x) {
-        return score(runs, higher, x) > score(runs, lower, x);
-    };
+    const Fallen has_fallen{runs, lower, higher};
     if (is_rare ? !has_fallen(falls) : has_fallen(stands)) {
         return is_rare ? INFINITY : -INFINITY;
     }
     for (;;) {
         const double x = stands + (falls - stands) / 2;
-        if (x <= stands || x >= falls) {
+        if (x <= stands || x >= falls || not_above<T>(stands) == not_above<T>(falls)) {
             return stands;
         }
         (has_fallen(x) ? falls : stands) = x;
@@ -51,6 +75,7 @@ inline double takeover(const Runs& runs, int lower, int higher) {
 }
 
 // The runs that are chosen somewhere, in ascending order; the first from -infinity on.
+template <typename T>
 inline std::vector<Takeover> takeovers_of(const Runs& runs) {
     std::vector<Takeover> best;
     for (int run = 0; run < runs.size(); run++) {
@@ -59,7 +84,7 @@ inline std::vector<Takeover> takeovers_of(const Runs& runs) {
         }
         double above = -INFINITY;
         while (!best.empty()) {
-            above = takeover(runs, best.back().run, run);
+            above = takeover<T>(runs, best.back().run, run);
             if (above > best.back().above) {
                 break;
             }
@@ -73,32 +98,42 @@ inline std::vector<Takeover> takeovers_of(const Runs& runs) {
     return best;
 }
 
-// The largest number of T that is not above x: `value > it` says what `value > x` would.
+// A takeover as an element meets it: what stands below it is cut at its run's end, what is above
+// at the next one's start.
 template <typename T>
-inline T not_above(double x) {
-    const T rounded = T(x);
-    return rounded > x ? std::nextafter(rounded, -std::numeric_limits<T>::infinity()) : rounded;
-}
+struct Cut {
+    T above, end, start;
 
-// alpha n*: what stands below each takeover is cut at its run's end, above at the next one's start.
+    T of(T x, T n) const {
+        const T lower = n > end ? end : n;
+        const T higher = n < start ? start : n;
+        return x > above ? higher : lower;
+    }
+};
+
+// alpha n*, two cuts at a time: what is between them stays in registers.
 template <typename T>
 void choose_block(const T* x, T* y, int64_t count, const Scales<T>& k, const Runs& runs,
                   const std::vector<Takeover>& takeovers) {
-    const T first = T(runs.low[takeovers.front().run]);
+    const T first = T(runs.low[takeovers.front().run]), last = T(runs.high[takeovers.back().run]);
+    const T never = std::numeric_limits<T>::infinity();
+    const auto cut = [&](size_t j) {
+        if (j >= takeovers.size()) {
+            return Cut<T>{never, last, last};
+        }
+        return Cut<T>{not_above<T>(takeovers[j].above), T(runs.high[takeovers[j - 1].run]),
+                      T(runs.low[takeovers[j].run])};
+    };
     for (int64_t i = 0; i < count; i++) {
         const T nearest = std::nearbyint(x[i] / k.alpha);
         y[i] = nearest < first ? first : nearest;
     }
-    for (size_t j = 1; j < takeovers.size(); j++) {
-        const T above = not_above<T>(takeovers[j].above);
-        const T end = T(runs.high[takeovers[j - 1].run]), start = T(runs.low[takeovers[j].run]);
+    for (size_t j = 1; j < takeovers.size(); j += 2) {
+        const Cut<T> one = cut(j), other = cut(j + 1);
         for (int64_t i = 0; i < count; i++) {
-            const T lower = y[i] > end ? end : y[i];
-            const T higher = y[i] < start ? start : y[i];
-            y[i] = x[i] > above ? higher : lower;
+            y[i] = other.of(x[i], one.of(x[i], y[i]));
         }
     }
-    const T last = T(runs.high[takeovers.back().run]);
     for (int64_t i = 0; i < count; i++) {
         y[i] = (y[i] > last ? last : y[i]) * k.alpha;
     }

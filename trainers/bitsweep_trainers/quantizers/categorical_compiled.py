@@ -4,22 +4,25 @@ Tensors elsewhere, and the gradient that runs through all points (`full`), go th
 """
 
 import ctypes
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bitsweep_trainers.quantizers.categorical import EAGER, Gradients, Kernels, Ste, mask_sums
+from bitsweep_trainers.quantizers.categorical import EAGER, Gradients, Kernels, Ste
 from bitsweep_trainers.quantizers.grid import Grid, Run
-from bitsweep_trainers.quantizers.native import library
+from bitsweep_trainers.quantizers.native import FLAGS, library
 
 SOURCE = Path(__file__).with_name("categorical_kernels.cpp")
+Flags = tuple[str, ...]
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
 
 
-def _function(name: str, x: Tensor) -> Any:  # ctypes has no types for what it loads
-    return getattr(library(SOURCE), f"{name}_{NAMES[x.dtype]}")
+def _function(name: str, x: Tensor, flags: Flags) -> Any:  # ctypes has no types for what it loads
+    return getattr(library(SOURCE, flags), f"{name}_{NAMES[x.dtype]}")
 
 
 def _place(values: Tensor) -> ctypes.c_void_p:
@@ -32,23 +35,33 @@ def _scalars(alpha: Tensor, sigma: Tensor) -> tuple[ctypes.c_double, ctypes.c_do
 
 def _runs_of(z: Tensor | None, grid: Grid) -> tuple[Any, ...]:  # C arrays
     """How many runs, their lowest and highest points, their masks; one run without masks."""
-    runs = grid.runs if z is not None else (Run(grid.low, grid.high, None),)
-    masks = [] if z is None else z.tolist()
-    values = [1.0 if run.mask is None else masks[run.mask] for run in runs]
-    count = len(runs)
+    if z is None:
+        return *_places_of(Grid(runs=(Run(grid.low, grid.high, None),))), (ctypes.c_double * 1)(
+            1.0
+        )
+    masks = z.tolist()
+    values = [1.0 if run.mask is None else masks[run.mask] for run in grid.runs]
+    return *_places_of(grid), (ctypes.c_double * len(values))(*values)
+
+
+@cache
+def _places_of(grid: Grid) -> tuple[Any, ...]:  # C arrays
+    """How many runs, their lowest and their highest points: read, never written."""
+    count = len(grid.runs)
     return (
         count,
-        (ctypes.c_int32 * count)(*(run.low for run in runs)),
-        (ctypes.c_int32 * count)(*(run.high for run in runs)),
-        (ctypes.c_double * count)(*values),
+        (ctypes.c_int32 * count)(*(run.low for run in grid.runs)),
+        (ctypes.c_int32 * count)(*(run.high for run in grid.runs)),
     )
 
 
-def _choose(x: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor | None, grid: Grid) -> Tensor:
+def _choose(
+    flags: Flags, x: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor | None, grid: Grid
+) -> Tensor:
     if not x.is_cpu:
         return EAGER.choose(x, alpha, sigma, z, grid)
     y = torch.empty_like(x)
-    _function("choose", x)(
+    _function("choose", x, flags)(
         *(_place(x), _place(y), ctypes.c_int64(x.numel()), *_scalars(alpha, sigma)),
         *(*_runs_of(z, grid), torch.get_num_threads()),
     )
@@ -56,6 +69,7 @@ def _choose(x: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor | None, grid: Gri
 
 
 def _gradients(
+    flags: Flags,
     G: Tensor,
     x: Tensor,
     y: Tensor,
@@ -70,7 +84,7 @@ def _gradients(
     dx = torch.empty_like(x)
     runs = _runs_of(z, grid)
     sums = (ctypes.c_double * (3 + runs[0]))()
-    _function("slopes", x)(
+    _function("slopes", x, flags)(
         *(_place(x), _place(y), _place(G), _place(dx), ctypes.c_int64(x.numel())),
         *(*_scalars(alpha, sigma), *runs, int(ste == "plain"), sums, torch.get_num_threads()),
     )
@@ -80,11 +94,25 @@ def _gradients(
         x=dx,
         alpha=alpha.new_tensor(dalpha),
         sigma=sigma.new_tensor(dsigma),
-        z=None if z is None else mask_sums(z.new_tensor(of_runs), z, grid),
+        z=None if z is None else z.new_tensor(_sums_of_masks(of_runs, grid)),
     )
 
 
-COMPILED = Kernels(choose=_choose, gradients=_gradients)
+def _sums_of_masks(of_runs: Sequence[float], grid: Grid) -> list[float]:
+    """Those of each mask, on the host, where they are: so few take no tensor."""
+    sums = [0.0] * grid.num_masks
+    for run, of_run in zip(grid.runs, of_runs, strict=True):
+        if run.mask is not None:
+            sums[run.mask] += of_run
+    return sums
+
+
+def kernels_with(flags: Flags) -> Kernels:
+    """The kernels as compiled with these flags."""
+    return Kernels(choose=partial(_choose, flags), gradients=partial(_gradients, flags))
+
+
+COMPILED = kernels_with(FLAGS)
 
 
 def kernels_of(backend: str) -> Kernels:

@@ -60,7 +60,7 @@ void choose(const T* x, T* y, int64_t count, double alpha, double sigma, int num
             const int32_t* lows, const int32_t* highs, const double* z, int threads) {
     const Scales<T> k(alpha, sigma, lows[0], highs[num_runs - 1]);
     const Runs runs(alpha, sigma, num_runs, lows, highs, z);
-    const auto takeovers = takeovers_of(runs);
+    const auto takeovers = takeovers_of<T>(runs);
     const int64_t blocks = (count + BLOCK - 1) / BLOCK;
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t b = 0; b < blocks; b++) {
@@ -76,7 +76,8 @@ void slopes(const T* x, const T* y, const T* G, T* dx, int64_t count, double alp
             double* sums, int threads) {
     const Scales<T> k(alpha, sigma, lows[0], highs[num_runs - 1]);
     const Runs runs(alpha, sigma, num_runs, lows, highs, z);
-    const auto regions = regions_of<T>(runs, takeovers_of(runs));
+    const auto regions = regions_of<T>(runs, takeovers_of<T>(runs));
+    const Homes<T> homes(runs);
     const int64_t parts = (count + PART - 1) / PART;
     std::vector<Totals> totals(parts);
     std::vector<double> dz(parts * (num_runs + 2));  // and what lies outside on both sides
@@ -95,8 +96,8 @@ void slopes(const T* x, const T* y, const T* G, T* dx, int64_t count, double alp
                               totals[p]);
                 continue;
             }
-            masked_part(x + begin, y + begin, G + begin, dx + begin, end - begin, k, regions,
-                        sorting, totals[p], dz.data() + p * (num_runs + 2) + 1);
+            masked_part(x + begin, y + begin, G + begin, dx + begin, end - begin, k, homes,
+                        regions, sorting, totals[p], dz.data() + p * (num_runs + 2) + 1);
         }
     }
     for (int64_t p = 0; p < parts; p++) {

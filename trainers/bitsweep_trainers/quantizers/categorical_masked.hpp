@@ -1,24 +1,20 @@
 // The gradient where points are masked (4.4), at a cost that does not grow with the runs: x lies
 // in one run, and of the others only those are near enough to count that few sigma part from it.
-// Elements are sorted by region, so that what is near is the same for all that are done together.
+// Elements that are not at home in the run of their point are sorted by region, so that what is
+// near is the same for all that are done together.
 
 #pragma once
 
+#include <memory>
+
 #include "categorical_choice.hpp"
+#include "categorical_edges.hpp"
+#include "categorical_home.hpp"
 #include "categorical_scales.hpp"
 
 namespace {
 
-constexpr int64_t SORTED = 1 << 12;  // elements that are sorted together; they stay in the caches
-constexpr int64_t LANES = 16;        // vectors are full: lists are filled up with elements of G = 0
-
-// An edge between two runs as seen from x: S of its far side is e^-gap / (1 + e^-gap).
-template <typename T>
-struct Edge {
-    T at, sign;     // sign (at - x) >= 0
-    T weight;       // z of the run behind it less that of the run before it
-    int outer, inner;
-};
+constexpr int64_t SORTED = PACKED;  // elements that are sorted together; they stay in the caches
 
 // What is the same for all x between two neighbouring edges or takeovers.
 template <typename T>
@@ -41,34 +37,6 @@ struct Regions {
         return most;
     }
 };
-
-// log of a lower bound of z R of a run relative to e^-(distance of its near edge).
-inline double log_least(const Runs& runs, int run) {
-    const double z = runs.z_of(run);
-    if (!(z > 0)) {
-        return -INFINITY;
-    }
-    return std::log(z * -std::expm1(-(runs.edge(run + 1) - runs.edge(run)) / runs.sigma) / 4);
-}
-
-// Edges in one direction (+1 up, -1 down) as far as they change a sum in T.
-template <typename T>
-void add_edges(const Runs& runs, int own, int direction, std::vector<Edge<T>>& edges) {
-    const double log_negligible = std::log(std::numeric_limits<T>::epsilon() / 16);
-    
-    const int nearest = direction > 0 ? own + 1 : own;
-    double least = log_least(runs, own);
-    for (int j = nearest; j >= 0 && j <= runs.size(); j += direction) {
-        const double distance = std::fabs(runs.edge(j) - runs.edge(nearest)) / runs.sigma;
-        if (std::log1p(distance) - distance < least + log_negligible) {
-            return;
-        }
-        const int outer = direction > 0 ? j : j - 1, inner = direction > 0 ? j - 1 : j;
-        const double weight = runs.z_of(outer) - runs.z_of(inner);
-        edges.push_back({T(runs.edge(j)), T(direction), T(weight), outer, inner});
-        least = std::max(least, log_least(runs, outer) - distance);
-    }
-}
 
 template <typename T>
 Regions<T> regions_of(const Runs& runs, const std::vector<Takeover>& takeovers) {
@@ -187,60 +155,62 @@ void region_block(const T* x, const T* y, const T* G, T* dx, const int32_t* wher
 // Room for one thread.
 template <typename T>
 struct Sorting {
-    std::vector<int32_t> region, kept, where, filled;
+    std::vector<int32_t> region, left, where, filled;
     std::vector<T> at, share;
+    std::unique_ptr<Packed<T>> packed = std::make_unique<Packed<T>>();
 
     explicit Sorting(const Regions<T>& all)
-        : region(SORTED), kept(SORTED), where(all.regions.size() * SORTED), filled(all.regions.size()),
-          at(SORTED), share(all.most_edges() * BLOCK) {}
+        : region(SORTED), left(SORTED + LANES), where(all.regions.size() * SORTED),
+          filled(all.regions.size()), at(SORTED), share(all.most_edges() * BLOCK) {}
 };
 
-// Which region each element lies in. Points at zero have no gradient but that of a NaN in G.
+// Which region each of the elements that are left lies in.
 template <typename T>
-void sort_block(const T* x, const T* y, int64_t count, const Regions<T>& all, Sorting<T>& sorting) {
-    int32_t* kept = sorting.kept.data();
+void sort_left(const T* x, int32_t num_left, const Regions<T>& all, Sorting<T>& sorting) {
+    const int32_t* left = sorting.left.data();
     T* at = sorting.at.data();
-    int32_t num_kept = 0;
-    for (int64_t i = 0; i < count; i++) {
-        kept[num_kept] = int32_t(i);
-        at[num_kept] = x[i];
-        num_kept += y[i] != 0;  // no branch: it could not be foreseen
+    for (int32_t i = 0; i < num_left; i++) {
+        at[i] = x[left[i]];
     }
     int32_t* region = sorting.region.data();
-    std::fill(region, region + num_kept, 0);
+    std::fill(region, region + num_left, 0);
     for (size_t j = 0; j < all.bounds.size(); j += 4) {
         const T* bound = all.bounds.data() + j;
         const T a = bound[0], b = bound[1], c = bound[2], d = bound[3];
-        for (int32_t i = 0; i < num_kept; i++) {
+        for (int32_t i = 0; i < num_left; i++) {
             region[i] += (at[i] > a) + (at[i] > b) + (at[i] > c) + (at[i] > d);
         }
     }
     std::fill(sorting.filled.begin(), sorting.filled.end(), 0);
     int32_t* filled = sorting.filled.data();
     int32_t* where = sorting.where.data();
-    for (int32_t i = 0; i < num_kept; i++) {
-        where[region[i] * SORTED + filled[region[i]]++] = kept[i];
+    for (int32_t i = 0; i < num_left; i++) {
+        where[region[i] * SORTED + filled[region[i]]++] = left[i];
     }
 }
 
 template <typename T>
 void masked_part(const T* x, const T* y, const T* G, T* dx, int64_t count, const Scales<T>& k,
-                 const Regions<T>& all, Sorting<T>& sorting, Totals& totals, double* dz) {
+                 const Homes<T>& homes, const Regions<T>& all, Sorting<T>& sorting,
+                 Totals& totals, double* dz) {
+    const auto few_above = homes.num_below > 2 ? home_part<T, 3, 2> : home_part<T, 2, 2>;
+    const auto many_above = homes.num_below > 2 ? home_part<T, 3, 3> : home_part<T, 2, 3>;
+    const auto those_at_home = !homes.serves         ? no_home_part<T>
+                               : homes.num_above > 2 ? many_above
+                                                     : few_above;
     for (int64_t b = 0; b < count; b += SORTED) {
-        const int64_t size = count - b < SORTED ? count - b : SORTED;
-        sort_block(x + b, y + b, size, all, sorting);
-        T G_y = 0;
-#pragma omp simd reduction(+ : G_y)
-        for (int64_t i = b; i < b + size; i++) {
-            dx[i] = G[i] * y[i];
-            G_y += dx[i];
+        const int64_t size = std::min(SORTED, count - b);
+        const int32_t num_left = those_at_home(x + b, y + b, G + b, dx + b, size, k, homes,
+                                               *sorting.packed, totals, dz, sorting.left.data());
+        if (num_left == 0) {
+            continue;
         }
-        totals.G_y += G_y;
+        sort_left(x + b, num_left, all, sorting);
         for (size_t r = 0; r < all.regions.size(); r++) {
             const int32_t* where = sorting.where.data() + r * SORTED;
             for (int32_t i = 0; i < sorting.filled[r]; i += BLOCK) {
-                const int32_t left = sorting.filled[r] - i;
-                region_block(x + b, y + b, G + b, dx + b, where + i, left < BLOCK ? left : BLOCK,
+                const int32_t rest = sorting.filled[r] - i;
+                region_block(x + b, y + b, G + b, dx + b, where + i, rest < BLOCK ? rest : BLOCK,
                              k, all.regions[r], sorting.share.data(), totals, dz);
             }
         }

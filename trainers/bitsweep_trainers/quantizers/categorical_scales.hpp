@@ -16,11 +16,13 @@ constexpr double LARGEST_EXPONENT = 60.0;  // as in categorical_slopes.py
 
 inline double exponential(double x) { return std::exp(x); }
 
-// e^x within 2 units in the last place from -60 to 88, as Cephes does; e^-60 below: what is so far
-// away counts for nothing, and products of smaller numbers would be subnormal, which is slow.
+// e^x within 2 units in the last place from -60 to 88, by the polynomial of Cephes; e^-60 below:
+// what is so far away counts for nothing, and products of smaller numbers would be subnormal, which
+// is slow. A sum with 1.5 * 2^23 is rounded to an integer, and has it in its last bits.
 inline float exponential(float x) {
     x = x < -60.0f ? -60.0f : x;
-    const float n = std::nearbyint(x * 1.44269504088896341f);
+    const float sum = x * 1.44269504088896341f + 12582912.0f;
+    const float n = sum - 12582912.0f;
     const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -29,10 +31,12 @@ inline float exponential(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-    float scale;
-    std::memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
+    int32_t power, bits;
+    std::memcpy(&power, &sum, sizeof power);
+    std::memcpy(&bits, &p, sizeof bits);
+    bits += static_cast<int32_t>(static_cast<uint32_t>(power) << 23);
+    std::memcpy(&p, &bits, sizeof p);
+    return p;
 }
 
 // A NaN in x stays one: both comparisons are false.

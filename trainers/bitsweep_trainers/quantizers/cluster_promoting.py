@@ -3,7 +3,7 @@
 The formulas live in `quantizers.categorical`, the distribution of the masks in `hard_concrete`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log, log1p
 from typing import Any, Literal, cast
@@ -22,6 +22,7 @@ from bitsweep_trainers.quantizers.grid import Grid, GridKind, Sharing, make_grid
 from bitsweep_trainers.quantizers.hard_concrete import (
     coin,
     deterministic_gate,
+    draw_uniform,
     hard_concrete,
     live_probability,
 )
@@ -47,6 +48,19 @@ class Masks:
     tau: float
     is_learned: bool
     learns_length: bool = False
+
+    def draw(self, keep_logits: Tensor, uniform: Tensor) -> Tensor:
+        """z of one step from U, both (..., num_masks), as the logits are."""
+        if self.kind == "bernoulli":
+            z = coin(keep_logits, uniform)
+        else:
+            z = hard_concrete(keep_logits, uniform, self.tau)
+        return torch.cumprod(z, dim=-1) if self.nest else z
+
+    def expected_levels(self, keep_logits: Tensor) -> Tensor:
+        """R, (...): how many masks are on, in expectation; with nested levels E[length] - 2."""
+        live = live_probability(keep_logits, self.tau)
+        return (torch.cumprod(live, dim=-1) if self.nest else live).sum(dim=-1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +110,9 @@ class ClusterPromoting(nn.Module):
     """Quantize a tensor to its most probable grid point; 32 bits pass it through.
 
     alpha = softplus(raw_alpha); sigma = alpha softplus(raw_sigma) when tied, else
-    softplus(raw_sigma), kept within [0.05, 2] alpha. `uniform` holds the draw of one training
-    step; without it, and always in evaluation, nothing is masked and the output is plain rounding.
+    softplus(raw_sigma), kept within [0.05, 2] alpha. `drawn` holds z of one training step,
+    (num_masks,); without it, and always in evaluation, nothing is masked and the output is plain
+    rounding.
 
     Where the length is learned, evaluation rounds to the points that are kept as the masks stand;
     `frozen` (1: kept) holds them for good, in training too.
@@ -121,7 +136,7 @@ class ClusterPromoting(nn.Module):
         self.raw_sigma = nn.Parameter(torch.zeros(()), requires_grad=noise.is_learned)
         count = 0 if masks is None else self.grid.num_masks
         self.keep_logits = None if masks is None or count == 0 else _keep_logits(masks, count)
-        self.uniform: Tensor | None = None
+        self.drawn: Tensor | None = None
         self.frozen: tuple[int, ...] | None = None
 
     @property
@@ -138,18 +153,6 @@ class ClusterPromoting(nn.Module):
             low, high = LOWEST_RATIO * alpha, HIGHEST_RATIO * alpha
             excess = sigma - torch.minimum(torch.maximum(sigma, low), high)
         return alpha, sigma - excess
-
-    def drawn_masks(self) -> Tensor | None:
-        """z of this step, (num_masks,), or None: nothing is masked."""
-        if self.frozen is not None:
-            return self.kept_masks()
-        if self.uniform is None or self.masks is None or self.keep_logits is None:
-            return None
-        if self.masks.kind == "bernoulli":
-            z = coin(self.keep_logits, self.uniform)
-        else:
-            z = hard_concrete(self.keep_logits, self.uniform, self.masks.tau)
-        return torch.cumprod(z, dim=0) if self.masks.nest else z
 
     @torch.no_grad()
     def kept_masks(self) -> Tensor | None:
@@ -179,18 +182,13 @@ class ClusterPromoting(nn.Module):
             self.frozen = tuple(int(one) for one in kept.tolist())
             self.keep_logits.requires_grad_(False)
 
-    def expected_levels(self) -> Tensor:
-        """R: how many masks are on, in expectation; with nested levels that is E[length] - 2."""
-        assert self.masks is not None and self.keep_logits is not None  # asked of learning ones
-        live = live_probability(self.keep_logits, self.masks.tau)
-        return (torch.cumprod(live, dim=0) if self.masks.nest else live).sum()
-
     def forward(self, x: Tensor) -> Tensor:
         """x_hat, of the shape of x."""
         if self.bits >= FULL_PRECISION_BITS:
             return x
         alpha, sigma = self.scales()
-        z = self.drawn_masks() if self.training else self.kept_masks()
+        draws = self.training and self.frozen is None
+        z = self.drawn if draws else self.kept_masks()
         return quantize(x, alpha, sigma, z, grid=self.grid, ste=self.ste, kernels=self.kernels)
 
     @torch.no_grad()
@@ -269,3 +267,43 @@ def _squared_error(sample: Tensor, alpha: float, grid: Grid) -> float:
 def quantizers(network: nn.Module) -> list[ClusterPromoting]:
     """The CPQ quantizers of a network, in `modules()` order."""
     return [one for one in network.modules() if isinstance(one, ClusterPromoting)]
+
+
+def draw_masks(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw the masks of all quantizers for one step: U at once, in the order of the layers."""
+    masked = [one for one in quantizers(network) if one.keep_logits is not None]
+    counts = [len(logits) for _, logits in map(_masks_and_logits, masked)]
+    uniform = draw_uniform(sum(counts), generator)
+    parts = dict(zip(masked, torch.split(uniform, counts), strict=True))
+    for masks, alike, logits in _together(masked):
+        u = torch.stack([parts[one] for one in alike]).to(logits.device, non_blocking=True)
+        for one, z in zip(alike, masks.draw(logits, u).unbind(), strict=True):
+            one.drawn = z
+
+
+def expected_levels(some: Sequence[ClusterPromoting]) -> Tensor:
+    """R of each of some masked quantizers, (len(some),); see `Masks.expected_levels`."""
+    found: dict[ClusterPromoting, Tensor] = {}
+    for masks, alike, logits in _together(some):
+        found |= zip(alike, masks.expected_levels(logits).unbind(), strict=True)
+    return torch.stack([found[one] for one in some])
+
+
+def _together(
+    some: Sequence[ClusterPromoting],
+) -> Iterator[tuple[Masks, list[ClusterPromoting], Tensor]]:
+    """Masked quantizers that draw alike, with their logits (quantizers, masks).
+
+    Layer by layer, the few numbers of a mask cost a hundred times what they compute.
+    """
+    groups: dict[tuple[Masks, int], list[ClusterPromoting]] = {}
+    for one in some:
+        masks, logits = _masks_and_logits(one)
+        groups.setdefault((masks, len(logits)), []).append(one)
+    for (masks, _), alike in groups.items():
+        yield masks, alike, torch.stack([_masks_and_logits(one)[1] for one in alike])
+
+
+def _masks_and_logits(one: ClusterPromoting) -> tuple[Masks, nn.Parameter]:
+    assert one.masks is not None and one.keep_logits is not None  # asked of masked ones
+    return one.masks, one.keep_logits

@@ -1,6 +1,7 @@
 """Grids of integers n around zero, and which of their points share a mask of DropBits."""
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Literal, NamedTuple
 
@@ -46,6 +47,7 @@ class Grid:
         return 1 + max(-1 if run.mask is None else run.mask for run in self.runs)
 
 
+@cache  # asked for at every pass of every quantizer
 def make_grid(kind: GridKind, bits: int, sharing: Sharing = "off") -> Grid:
     """The grid of one bit-width; ValueError below 2 bits or for pairs on an unsigned grid.
 

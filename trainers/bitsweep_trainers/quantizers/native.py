@@ -30,13 +30,13 @@ def kernel_folder() -> Path:
 
 
 @cache
-def library(source: Path) -> ctypes.CDLL:
-    """The library of a source file, compiled if it is not there yet.
+def library(source: Path, flags: tuple[str, ...] = FLAGS) -> ctypes.CDLL:
+    """The library of a source file, compiled with these flags if it is not there yet.
 
     InputError with the compiler's last line if it cannot be. A folder may be shared by machines:
     the name holds the text with that of the headers beside it, the command and the processor.
     """
-    command = [*compiler_command(), *FLAGS]
+    command = [*compiler_command(), *flags]
     key = sha256("\n".join([*_texts(source), *command, _processor()]).encode()).hexdigest()
     built = kernel_folder() / f"{source.stem}-{key[:20]}.so"
     if not built.exists():
