@@ -98,6 +98,7 @@ def test_the_version_is_that_of_the_distribution() -> None:
     ("group", "name"),
     [
         ("bitsweep.trainers", "image"),
+        ("bitsweep.group_trainers", "image"),
         ("bitsweep.data", "image"),
         ("bitsweep.exporters", "image"),
         ("bitsweep.declarations", "methods"),

@@ -29,28 +29,61 @@ TOTAL = 1000
 def toy_train(trial: Trial, workspace: Workspace) -> Iterator[Evaluation]:
     """A trainer without a network: accuracy falls with |x - 0.5| and rises with epoch and bits.
 
-    The parameter `act` makes it misbehave: raise, diverge, hang, be slow (a second an epoch), or
-    die (the first time, after measuring and before its state is saved).
+    The parameter `act` makes it misbehave: raise, diverge (also at odd seeds alone), hang, be slow
+    (a second an epoch), or die (the first time, after measuring and before its state is saved;
+    together: each time that several are trained).
     """
     first = 1 + _saved_epoch(workspace.state_path)
     for epoch in range(first, trial.epochs + 1):
-        _misbehave(trial, workspace.folder, epoch)
-        if epoch == trial.epochs:
-            workspace.final_checkpoint.write_text(trial.id, encoding="utf-8")
-        yield Evaluation(
-            epoch=epoch,
-            seconds=0.001 * epoch,
-            examples=TOTAL * epoch,
-            measurements=tuple(
-                _measure(trial, label, split, epoch)
-                for label in range(len(trial.bits))
-                for split in trial.splits
-                if split == "validation" or epoch == trial.epochs
-            ),
-        )
-        partial = workspace.state_path.with_suffix(".tmp")
-        partial.write_text(json.dumps({"epoch": epoch}), encoding="utf-8")
-        partial.replace(workspace.state_path)
+        yield _evaluate(trial, workspace, epoch)
+        _save(workspace.state_path, epoch)
+
+
+def toy_train_group(
+    trials: Sequence[Trial], workspaces: Sequence[Workspace]
+) -> Iterator[tuple[Evaluation | Diverged | None, ...]]:
+    """The same for several trials at once: each measures what it would measure alone."""
+    saved = [_saved_epoch(one.state_path) for one in workspaces]
+    left = set(range(len(trials)))
+    for epoch in range(min(saved) + 1, trials[0].epochs + 1):
+        if epoch == 2 and len(trials) > 1 and trials[0].parameters.get("act") == "die_together":
+            os._exit(1)
+        found: list[Evaluation | Diverged | None] = [None] * len(trials)
+        for index in sorted(left):
+            if epoch <= saved[index]:
+                continue
+            try:
+                found[index] = _evaluate(trials[index], workspaces[index], epoch)
+            except Diverged as error:
+                found[index] = error
+                left.remove(index)
+        yield tuple(found)
+        for index in sorted(left):
+            if found[index] is not None:
+                _save(workspaces[index].state_path, epoch)
+
+
+def _evaluate(trial: Trial, workspace: Workspace, epoch: int) -> Evaluation:
+    _misbehave(trial, workspace.folder, epoch)
+    if epoch == trial.epochs:
+        workspace.final_checkpoint.write_text(trial.id, encoding="utf-8")
+    return Evaluation(
+        epoch=epoch,
+        seconds=0.001 * epoch,
+        examples=TOTAL * epoch,
+        measurements=tuple(
+            _measure(trial, label, split, epoch)
+            for label in range(len(trial.bits))
+            for split in trial.splits
+            if split == "validation" or epoch == trial.epochs
+        ),
+    )
+
+
+def _save(path: Path, epoch: int) -> None:
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps({"epoch": epoch}), encoding="utf-8")
+    partial.replace(path)
 
 
 def _saved_epoch(path: Path) -> int:
@@ -61,10 +94,11 @@ def _misbehave(trial: Trial, folder: Path, epoch: int) -> None:
     act = trial.parameters.get("act", "well")
     if act == "raise" and epoch == 2:
         raise RuntimeError("the toy was told to fail")
-    if act == "diverge" and epoch == 2:
+    is_odd = act in {"diverge_odd", "diverge_odd_then_die"} and trial.seed % 2 == 1
+    if epoch == 2 and (act == "diverge" or is_odd):
         raise Diverged("loss is nan at epoch 2")
     marker = folder / "died"
-    if act == "die" and epoch == 2 and not marker.exists():
+    if (act, epoch) in {("die", 2), ("diverge_odd_then_die", 3)} and not marker.exists():
         marker.touch()
         os._exit(1)
     if act == "slow":
@@ -121,7 +155,8 @@ def toy_layers(shape: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
 def toy_declarations() -> Declarations:
     """A method per width (`toy`), one for all widths (`toy_all`), and a full-precision start.
 
-    `toy_branches` becomes better and larger with each branch; `toy_learned` learns its bits.
+    `toy_branches` becomes better and larger with each branch; `toy_learned` learns its bits. Seeds
+    of `toy` and of the start can be trained together.
     """
     x = Parameter(
         name="x", kind="float", low=0.0, high=1.0, default=0.5, meaning="where", source="toy"
@@ -129,7 +164,17 @@ def toy_declarations() -> Declarations:
     act = Parameter(
         name="act",
         kind="choice",
-        choices=("well", "raise", "diverge", "die", "hang", "slow"),
+        choices=(
+            "well",
+            "raise",
+            "diverge",
+            "diverge_odd",
+            "diverge_odd_then_die",
+            "die",
+            "die_together",
+            "hang",
+            "slow",
+        ),
         default="well",
         meaning="how it behaves",
         source="toy",
@@ -160,6 +205,7 @@ def toy_declarations() -> Declarations:
         "toy": replace(
             _toy_method("toy", "one", (2, 3, 4, 8), (x, act, sharing, keep)),
             takes_allocations=True,
+            groups_seeds=True,
         ),
         "toy_all": _toy_method("toy_all", "all", (2, 3, 4, 8), (x, act)),
         "toy_learned": replace(
@@ -167,7 +213,7 @@ def toy_declarations() -> Declarations:
             learned_from=lambda given: tied(4),
             bit_prices=("x",),
         ),
-        "toy_fp32": _toy_method("toy_fp32", "one", (32,), (act,)),
+        "toy_fp32": replace(_toy_method("toy_fp32", "one", (32,), (act,)), groups_seeds=True),
     }
     data = DataDeclaration(
         name="toy-data",

@@ -12,6 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from bitsweep.bits import Bits
 from bitsweep.cost import Layer, LayerBits
+from bitsweep.errors import Diverged, InputError
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
 from bitsweep.plugins import load, look_up
 from bitsweep.recipe import Recipe, recipe_document
@@ -19,6 +20,7 @@ from bitsweep.space import Parameter, Parameters, Value
 from bitsweep.trial import Trial
 
 TRAINERS = "bitsweep.trainers"
+GROUP_TRAINERS = "bitsweep.group_trainers"
 DECLARATIONS = "bitsweep.declarations"
 DATA_TOOLS = "bitsweep.data"
 Shape = tuple[int, ...]
@@ -80,6 +82,25 @@ class Trainer(Protocol):
     def __call__(self, trial: Trial, workspace: Workspace, /) -> Iterator[Evaluation]: ...
 
 
+Round = tuple[Evaluation | Diverged | None, ...]
+
+
+class GroupTrainer(Protocol):
+    """Trains trials that are equal but for seed and start as one network.
+
+    A generator function: each item is a round, a tuple with one place per trial, in their order:
+    its Evaluation; the errors.Diverged with which it ended (once); None where there is nothing new
+    of it. Every trial keeps its own resumable state and final checkpoint in its own workspace
+    exactly as a Trainer does, saved after the yield has returned; members that come back with
+    different epochs behind them are brought level first (rounds with None for the others). Closing
+    stops it. What it raises otherwise ends all.
+    """
+
+    def __call__(
+        self, trials: Sequence[Trial], workspaces: Sequence[Workspace], /
+    ) -> Iterator[Round]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerDeclaration:
     """What a trainer says of itself: what it learns from which data, and what it measures.
@@ -113,6 +134,7 @@ class MethodDeclaration:
     bit_prices: parameters that accuracy alone would set to what costs most bits.
     takes_allocations: it can run given bits per layer (`Trial.allocation`).
     has_kernels: what it trains is quantized by kernels of a backend; to others all are one.
+    groups_seeds: seeds of one configuration can be trained as one grouped network.
     """
 
     name: str
@@ -141,15 +163,16 @@ class MethodDeclaration:
     bit_prices: tuple[str, ...] = ()
     takes_allocations: bool = False
     has_kernels: bool = False
+    groups_seeds: bool = False
     refuses: Mapping[str, str] = field(default_factory=dict)
 
     def refused(
-        self, precision: str, recipe: Recipe, *, workers: int = 1
+        self, precision: str, recipe: Recipe, *, workers: int = 1, seeds_together: int = 1
     ) -> tuple[str, str] | None:
         """The first option that this method refuses, and why in a sentence; None if there is none.
 
-        What trains nothing has no recipe, and refuses nothing. Over several workers whatever was
-        not proved to give the numbers of one is refused.
+        What trains nothing has no recipe, and refuses nothing. Over several workers, and with
+        several seeds together, whatever was not proved to give the numbers of one is refused.
         """
         asked = recipe_document(recipe) | ({} if precision == "fp32" else {"precision": precision})
         reasons = dict(self.refuses)
@@ -158,6 +181,13 @@ class MethodDeclaration:
             asked["workers_per_trial"] = workers
             if alone:
                 reasons["workers_per_trial"] = f"with {min(alone)} it is not proved to be right"
+        if seeds_together > 1:
+            unproved = set(asked) & (_UNPROVED_TOGETHER | {"workers_per_trial"})
+            asked["seeds_together"] = seeds_together
+            if not self.groups_seeds:
+                reasons["seeds_together"] = "its seeds cannot share a network"
+            elif unproved:
+                reasons["seeds_together"] = f"with {min(unproved)} it is not proved to be right"
         for name, reason in reasons.items():
             if self.trains and name in asked:
                 return name, f"{self.name} cannot be trained with {name} = {asked[name]}: {reason}"
@@ -321,6 +351,39 @@ def check_trainer(name: str) -> None:
     """Raise UnknownName if no entry point has the name; "module:function" is not looked into."""
     if ":" not in name:
         look_up("trainer", name, {entry.name: entry for entry in entry_points(group=TRAINERS)})
+
+
+def check_group_trainer(name: str) -> None:
+    """Raise InputError if a trainer cannot train several trials as one network.
+
+    An entry point is not loaded; the module of "module:function" is looked into.
+    """
+    if ":" in name:
+        try:
+            load_group_trainer(name)
+        except InputError as error:
+            message = "several seeds are trained by the function of its module with _group"
+            raise InputError(f"{error}; {message} behind its name") from error
+    elif name not in (known := {entry.name for entry in entry_points(group=GROUP_TRAINERS)}):
+        can = ", ".join(sorted(known)) or "none"
+        message = f"the trainer {name!r} trains one seed at a time"
+        raise InputError(f"{message}; trainers that can train several: {can}")
+
+
+def load_group_trainer(name: str) -> GroupTrainer:
+    """What trains several trials of a trainer as one network; InputError if there is nothing.
+
+    That of an entry point, or for "module:function" the module's "function_group".
+    """
+    if ":" in name:
+        together = f"{name}_group"
+        group_trainer: GroupTrainer = load(
+            EntryPoint(name="", value=together, group=GROUP_TRAINERS)
+        )
+        return group_trainer
+    found = {entry.name: entry for entry in entry_points(group=GROUP_TRAINERS)}
+    loaded: GroupTrainer = load(look_up("group trainer", name, found))
+    return loaded
 
 
 def load_trainer(name: str) -> Trainer:

@@ -5,7 +5,7 @@ Device, versions and host are provenance and stay out of the identity.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -45,7 +45,9 @@ class Trial:
     `learns_bits`: its allocation is a result, and `bits` is what the learning starts from.
     `allocation`: the label of the allocation that it was given, taken from another trial's result;
     `bits` is then its widest pair. It is "unknown" in a trial that could not be run, because what
-    it takes from did not finish.
+    it takes from did not finish. `is_grouped`: it is trained as part of one network with others
+    that differ in seed and start alone; who and how many these are changes no more than a device
+    does, the last digits, and is no part of the identity.
     """
 
     trainer: str
@@ -73,6 +75,7 @@ class Trial:
     learns_bits: bool = False
     allocation: str | None = None
     sync_batch_norm: bool = False
+    is_grouped: bool = False
 
     def __post_init__(self) -> None:
         if self.has_learned_bits and len(self.bits) != 1:
@@ -91,6 +94,11 @@ class Trial:
         for name in _PLACES:
             document.pop(name, None)
         return digest({"version": IDENTITY_VERSION} | document)
+
+    @cached_property
+    def companion_key(self) -> str:
+        """Equal for trials that are equal but for their seed and for the trial they start from."""
+        return replace(self, seed=0, start=None if self.start is None else "any").id
 
     @property
     def short_id(self) -> str:
@@ -128,6 +136,8 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         document["recipe"] = changed
     if not trial.sync_batch_norm:
         del document["sync_batch_norm"]  # as in the identities from before there was a choice
+    if not trial.is_grouped:
+        del document["is_grouped"]  # likewise
     return document
 
 

@@ -208,6 +208,8 @@ def test_json_of_the_methods_has_the_keys_that_scripts_rely_on(made: Path) -> No
 
     assert {"fp32", "ptq", "lsq", "cpq_dropbits", "mbquant", "toy"} <= {r["name"] for r in rows}
     assert all({"name", "parameters", "bits"} <= set(row) for row in rows)
+    groups_seeds = {row["name"]: row["groups_seeds"] for row in rows}
+    assert (groups_seeds["toy"], groups_seeds["ptq"]) == (True, False)
 
 
 def test_the_store_of_the_environment_is_used(made: Path, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ CHANGES: dict[str, Any] = {
     "precision": "bf16",
     "world_size": 2,
     "sync_batch_norm": True,
+    "is_grouped": True,
     "threads": 2,
     "backend": "compiled",
     "weights_sha256": "3" * 64,

@@ -37,6 +37,7 @@ def methods(
                 "source": method.source,
                 "serves": method.serves,
                 "bits": list(method.weight_bits),
+                "groups_seeds": method.groups_seeds,
                 "parameters": [
                     {
                         "name": one.name,

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from bitsweep.errors import InputError
-from bitsweep.trainer import DATA_TOOLS, DECLARATIONS, TRAINERS
+from bitsweep.trainer import DATA_TOOLS, DECLARATIONS, GROUP_TRAINERS, TRAINERS
 
-GROUPS = frozenset({DATA_TOOLS, DECLARATIONS, TRAINERS})
+GROUPS = frozenset({DATA_TOOLS, DECLARATIONS, GROUP_TRAINERS, TRAINERS})
 
 
 def stage(folder: Path, *, trainer: str) -> list[str]:
