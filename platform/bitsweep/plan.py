@@ -34,10 +34,15 @@ class Plan:
 
     @property
     def backend(self) -> str:
-        """Which kernels quantize; "auto" is the compiled ones where they can be had."""
+        """Which kernels quantize; "auto" is the compiled ones where they can be had.
+
+        They know one network at a time: with seeds trained together "auto" is eager.
+        """
         asked = self.sweep.task.backend
         if asked != "auto":
             return asked
+        if self.sweep.resources.seeds_together > 1:
+            return "eager"
         return "eager" if self.declarations.missing_compiler() else "compiled"
 
     def layers(self) -> tuple[Layer, ...]:
@@ -86,6 +91,7 @@ class Plan:
             seed=seed,
             start=None,
             splits=SEARCH_SPLITS,
+            is_confirmed=self.sweep.confirm is not None and seed in self.sweep.confirm.seeds,
         )
 
     def trials(
@@ -117,6 +123,7 @@ class Plan:
                 seed=seed,
                 start=start,
                 splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
+                is_confirmed=stage == "confirm",
                 learns_bits=method.learns_bits(given),
             )
             for group in groups
@@ -169,6 +176,7 @@ class Plan:
             seed=seed,
             start=None if start is None else start.id,
             splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
+            is_confirmed=stage == "confirm",
             allocation=UNKNOWN_ALLOCATION if allocation is None else allocation.label,
         )
 
@@ -182,9 +190,11 @@ class Plan:
         seed: int,
         start: str | None,
         splits: tuple[Split, ...],
+        is_confirmed: bool,
         learns_bits: bool = False,
         allocation: str | None = None,
     ) -> Trial:
+        """is_confirmed: it is of the confirm stage, or of a seed of that stage."""
         task, resources = self.sweep.task, self.sweep.resources
         world_size = resources.workers_per_trial if epochs else 1
         data = self.declarations.data_set(task.data)
@@ -214,6 +224,7 @@ class Plan:
             threads=resources.cpus_per_worker,
             world_size=world_size,
             sync_batch_norm=resources.sync_batch_norm and world_size > 1,
+            is_grouped=is_confirmed and resources.seeds_together > 1 and epochs > 0,
             # What trains nothing runs in fp32 whatever the recipe: it stays the same trial.
             precision=task.precision if method.trains else "fp32",
             backend=self.backend if method.has_kernels else "eager",

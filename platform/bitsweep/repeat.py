@@ -2,11 +2,13 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.cohort import Cohort
 from bitsweep.execution.team import ProcessTeam
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
@@ -26,9 +28,10 @@ def repeat_trial(
     """Run the trial whose id begins so in a scratch folder; compare its numbers with the store's.
 
     Counts and sums are compared bit for bit. Writes nothing to the store. Where all numbers
-    repeat, the network is kept under the trial's id, so that it can be exported. work: where the
-    run kept its files; None: beside the store. gpus: of each worker. Raises InputError when its
-    start's checkpoint is gone.
+    repeat, the network is kept under the trial's id, so that it can be exported. A trial that was
+    trained with others is a cohort of one here: its last digits may differ, as on another device.
+    work: where the run kept its files; None: beside the store. gpus: of each worker. Raises
+    InputError when its start's checkpoint is gone.
     """
     reader = Reader(open_to_read(store))
     trial = reader.trial(prefix)
@@ -45,9 +48,9 @@ def repeat_trial(
             gpus=gpus,
         )
         team = ProcessTeam() if trial.world_size > 1 else None
-        run = JobRun(job, followers=team)
+        run = Cohort([job]) if trial.is_grouped else JobRun(job, followers=team)
         try:
-            counted, outcome = _counts(run)
+            counted, outcome = _counts(_steps(run))
         finally:
             run.close()
         standing = _standing(reader, trial)
@@ -106,16 +109,23 @@ def _keep(job: Job) -> None:
         shutil.copyfile(final, target)
 
 
-def _counts(run: JobRun) -> tuple[Counts, Outcome]:
-    counted: Counts = {}
+def _steps(run: JobRun | Cohort) -> Iterator[Evaluation | Outcome]:
+    """All steps of the one trial, up to its outcome."""
     while True:
-        step = run.step()
-        if not isinstance(step, Evaluation):
-            return _sorted(counted), step
+        if isinstance(run, Cohort):
+            yield from (step for _, step in run.step())
+        else:
+            yield run.step()
+
+
+def _counts(steps: Iterator[Evaluation | Outcome]) -> tuple[Counts, Outcome]:
+    counted: Counts = {}
+    while isinstance(step := next(steps), Evaluation):
         for one in step.measurements:
             sums = tuple(sorted((name, float(value)) for name, value in one.sums.items()))
             key = (step.epoch, str(one.split), one.allocation.label)
             counted.setdefault(key, []).append((one.correct, one.total, sums))
+    return _sorted(counted), step
 
 
 def _start_checkpoint(reader: Reader, trial: Trial, kept_in: Folders) -> str | None:

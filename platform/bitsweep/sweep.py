@@ -199,6 +199,8 @@ class Resources:
     the workers of one trial lie on nodes; the strict forms insist. sync_batch_norm: batch norms
     of a trial over several workers see the whole batch. priority: where sweeps of one store run on
     the same machines, one of less priority starts no trial while one of more wants to.
+    seeds_together: so many trials of the confirm stage that differ in their seed alone, and so
+    many of their starts, are trained in one worker as one network.
     """
 
     cpus_per_worker: int = 1
@@ -208,6 +210,7 @@ class Resources:
     workers_per_trial: int = 1
     placement: Placement = "pack"
     sync_batch_norm: bool = False
+    seeds_together: int = 1
     max_concurrent: int | None = None
     priority: int = 0
 

@@ -1,13 +1,18 @@
 """What a run keeps whoever runs its trials; each executor a parameter."""
 
+import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.bitsweep_suite.test_worker import job_in
 from tests.bitsweep_suite.toys import (
     CONDITIONAL,
     FIXED,
@@ -19,12 +24,15 @@ from tests.bitsweep_suite.toys import (
     toy_plan,
     toy_sweep,
     toy_task,
+    toy_trial,
 )
 
 from bitsweep.bits import tied
+from bitsweep.execution.ray_config import config_of
 from bitsweep.run import ExecutorName, RunOptions, RunReport, run_sweep
 from bitsweep.space import Choice, Range
 from bitsweep.sweep import Arm, Asha, Budget, Confirm, Resources, Search, Source, Sweep
+from bitsweep.trial import Failed
 
 ROOT = Path(__file__).parents[2]
 EVALUATION_KEYS = "SELECT trial_id, epoch, COUNT(*) FROM evaluations GROUP BY trial_id, epoch"
@@ -42,7 +50,7 @@ class Runner:
         options = RunOptions(
             store=str(self.folder / "store.db"), mlflow=None, executor=self.executor
         )
-        limited = replace(sweep, resources=Resources(max_concurrent=2))
+        limited = replace(sweep, resources=replace(sweep.resources, max_concurrent=2))
         return run_sweep(
             toy_plan(limited), replace(options, **changes), observe=lambda progress: None
         )
@@ -437,3 +445,144 @@ def test_a_trial_over_two_workers_is_one_trial(runner: Runner) -> None:
 
     assert (report.trials_run, report.trials_failed) == (2, 0)
     assert_recorded_once(runner)
+
+
+TOGETHER = Resources(seeds_together=3)
+
+
+def groups(runner: Runner) -> list[int]:
+    """How many trials were begun as one network, each group once."""
+    found = set()
+    for path in (runner.folder / "logs").iterdir():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            event = json.loads(line)
+            if event["event"] == "grouped":
+                others = [] if event["others"] == "none" else event["others"].split()
+                found.add(frozenset([path.stem[:12], *others]))
+    return sorted(len(one) for one in found)
+
+
+def test_seeds_trained_together_are_recorded_once_each(runner: Runner) -> None:
+    task = toy_task(bits=(tied(2),), start=STARTED.start)
+    confirm = Confirm(seeds=(0, 1, 2, 3, 4))
+    sweep = toy_sweep(SEARCHED, FIXED, task=task, confirm=confirm, resources=TOGETHER)
+    report = runner.run(sweep)
+    again = runner.run(sweep)
+    seeds = runner.ask(
+        "SELECT arm, COUNT(DISTINCT seed), COUNT(*) FROM results WHERE split = 'test' GROUP BY arm"
+    )
+
+    assert set(statuses(runner)) == {"finished"} and report.trials_run == report.trials_total
+    assert again.trials_run == 0
+    assert groups(runner) == [2, 2, 2, 3, 3, 3]  # the starts, and the trials of both arms
+    assert seeds == [("a", 5, 5), ("fixed", 5, 5)]
+    assert runner.ask("SELECT COUNT(*) FROM attempts") == [(report.trials_total,)]
+    assert list((runner.folder / "workspaces").iterdir()) == []
+    assert_recorded_once(runner)
+
+
+def three_seeds(act: str, **changes: Any) -> Sweep:
+    """One arm that misbehaves at one width, whose three seeds are trained together."""
+    return toy_sweep(
+        acting(act),
+        task=toy_task(bits=(tied(2),)),
+        confirm=Confirm(seeds=(0, 1, 2)),
+        resources=TOGETHER,
+        **changes,
+    )
+
+
+def test_one_seed_that_diverges_leaves_the_others_training(runner: Runner) -> None:
+    report = runner.run(three_seeds("diverge_odd"))
+
+    assert statuses(runner) == {"diverged": 1, "finished": 2}
+    assert report.trials_failed == 1 and groups(runner) == [3]
+    assert list((runner.folder / "workspaces").iterdir()) == []
+    assert_recorded_once(runner)
+
+
+def test_what_the_trainer_of_several_raises_ends_each_with_its_reason(runner: Runner) -> None:
+    runner.run(three_seeds("raise"))
+    reasons = runner.ask("SELECT reason, COUNT(*) FROM outcomes GROUP BY reason")
+    again = runner.run(three_seeds("raise"), retries_failed=True)
+
+    assert reasons == [("RuntimeError: the toy was told to fail", 3)]
+    assert again.trials_run == 3
+    assert_recorded_once(runner)
+
+
+def test_seeds_trained_together_run_out_of_time_together(runner: Runner) -> None:
+    runner.run(three_seeds("hang", budget=Budget(trial_minutes=0.02)))
+    reasons = runner.ask("SELECT reason, COUNT(*) FROM outcomes GROUP BY reason")
+
+    assert reasons == [("timeout: over 0.02 minutes", 3)]
+
+
+def test_a_worker_of_several_seeds_that_dies_loses_and_doubles_nothing(runner: Runner) -> None:
+    if runner.executor == "local":
+        pytest.skip("a trial of the local executor dies with its driver: see test_kills.py")
+    runner.run(three_seeds("die", budget=Budget(retries=3)))
+
+    assert statuses(runner) == {"finished": 3}
+    assert runner.ask("SELECT COUNT(*) FROM attempts") == [(3 + 3 * 3,)]  # each died once
+    assert_recorded_once(runner)
+
+
+def test_a_seed_that_has_ended_is_not_begun_again_with_its_worker(runner: Runner) -> None:
+    if runner.executor == "local":
+        pytest.skip("a trial of the local executor dies with its driver: see test_kills.py")
+    runner.run(three_seeds("diverge_odd_then_die", budget=Budget(retries=3)))
+    attempts = runner.ask(
+        "SELECT seed, COUNT(*) FROM attempts JOIN trials ON trials.id = trial_id GROUP BY seed"
+    )
+
+    assert statuses(runner) == {"diverged": 1, "finished": 2}
+    assert attempts == [(0, 3), (1, 1), (2, 3)]
+    assert list((runner.folder / "workspaces").iterdir()) == []
+
+
+def test_seeds_whose_worker_dies_too_often_are_tried_alone(runner: Runner) -> None:
+    if runner.executor == "local":
+        pytest.skip("a trial of the local executor dies with its driver: see test_kills.py")
+    runner.run(three_seeds("die_together", budget=Budget(retries=1)))
+
+    assert statuses(runner) == {"finished": 3}
+    assert groups(runner) == [1, 1, 1, 3]
+    assert_recorded_once(runner)
+
+
+def test_a_seed_that_disagrees_with_the_store_fails_and_the_others_finish(runner: Runner) -> None:
+    runner.run(three_seeds("well"))
+    with closing(sqlite3.connect(runner.folder / "store.db")) as connection:
+        connection.execute("DELETE FROM outcomes")
+        connection.execute(
+            "UPDATE measurements SET correct = correct + 1 WHERE trial_id = "
+            "(SELECT id FROM trials WHERE seed = 1) AND epoch = 2"
+        )
+        connection.commit()
+    report = runner.run(three_seeds("well"))
+    failed = runner.ask(
+        "SELECT seed FROM outcomes JOIN trials ON trials.id = trial_id WHERE status = 'failed'"
+    )
+
+    assert statuses(runner) == {"failed": 1, "finished": 2} and failed == [(1,)]
+    assert report.trials_failed == 1
+    assert runner.ask("SELECT COUNT(*) FROM evaluations") == [(3 * 4,)]
+    assert runner.ask("SELECT * FROM claims") == []
+
+
+@pytest.mark.real
+def test_one_of_several_that_fails_on_a_node_is_tried_alone_on_another(
+    local_cluster: None, tmp_path: Path
+) -> None:
+    from bitsweep.execution.ray_tune import _SecondChances
+
+    job = job_in(tmp_path, trial=toy_trial(is_grouped=True))
+    config = config_of((job,), bundle={"CPU": 1.0})
+    attempts: list[str] = []
+    agenda: Any = SimpleNamespace(again=attempts.append)
+    source: Any = SimpleNamespace(again=[])
+    second = _SecondChances(agenda, source, bundles=[{"CPU": 1.0}], strategy="PACK")
+    second.ended(config, Failed(reason="no"), node="a node that is not this one")
+
+    assert (source.again, attempts) == ([config], [job.trial.id])

@@ -28,6 +28,7 @@ from tests.object_store import ObjectStore, object_store
 
 from bitsweep.errors import InputError, UrlAway
 from bitsweep.execution.base import Folders, Job
+from bitsweep.execution.cohort import Cohort
 from bitsweep.execution.worker import JobRun
 from bitsweep.run import RunOptions, folders_of, run_sweep
 from bitsweep.store.remote import Remote
@@ -83,6 +84,21 @@ def test_a_trial_goes_on_on_another_machine(tmp_path: Path, there: str) -> None:
     assert found[-1] == Finished(epoch=4)
     assert log is not None and log.count('"event": "started"') == 2
     assert log.count('"event": "evaluated"') == 4
+
+
+def test_seeds_trained_together_go_on_on_another_machine(tmp_path: Path, there: str) -> None:
+    trials = [toy_trial(seed=seed, is_grouped=True) for seed in range(2)]
+    here, other = (machine(tmp_path, name, there) for name in ("one", "other"))
+    first = Cohort([Job(trial=one, folders=here) for one in trials])
+    known = [first.step(), first.step()]
+    second = Cohort([Job(trial=one, folders=other) for one in trials])
+    found = [second.step() for _ in range(5)]
+
+    assert found[:2] == known and second.is_over
+    assert [[getattr(step, "epoch", 0) for _, step in one] for one in found] == [
+        [epoch, epoch] for epoch in (1, 2, 3, 4, 4)
+    ]
+    assert [step for _, step in found[-1]] == [Finished(epoch=4)] * 2
 
 
 def test_what_lies_on_a_machine_from_before_does_not_count(tmp_path: Path, there: str) -> None:

@@ -133,6 +133,9 @@ class _Endless:
     def next_job(self) -> Job | None:
         return self.job
 
+    def companions(self, job: Job, /) -> tuple[Job, ...]:
+        return ()
+
     def is_done(self) -> bool:
         return False
 

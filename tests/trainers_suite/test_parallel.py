@@ -178,6 +178,9 @@ class _Notes:
     def next_job(self) -> Job | None:
         return self.jobs.pop() if self.jobs else None
 
+    def companions(self, job: Job, /) -> tuple[Job, ...]:
+        return ()
+
     def is_done(self) -> bool:
         return bool(self.outcomes)
 

@@ -113,13 +113,18 @@ class Agenda(Protocol):
     """Who decides. Every call is made in the driver, by one thread.
 
     next_job returns None when nothing can start at this moment; is_done says that nothing ever
-    will again. evaluated commits an evaluation and says whether the trial goes on: an executor
-    calls it before the trainer resumes, so that a trainer's yield returns after the commit. When
-    it says no, the agenda has written the outcome itself. ended is called for every other end.
-    again says that a worker gets a running trial once more; remark is something to tell the user.
+    will again. companions gives the jobs that are trained as one network with that of a grouped
+    trial: they have started as it has, and each has its own end. evaluated commits an evaluation
+    and says whether the trial goes on: an executor calls it before the trainer resumes, so that a
+    trainer's yield returns after the commit. When it says no, the agenda has written the outcome
+    itself; a cohort may train such a member on, and tells nobody of it. ended is called for every
+    other end. again says that a worker gets a running trial once more; remark is something to tell
+    the user.
     """
 
     def next_job(self) -> Job | None: ...
+
+    def companions(self, job: Job, /) -> tuple[Job, ...]: ...
 
     def is_done(self) -> bool: ...
 

@@ -87,15 +87,25 @@ class Conductor:
             self._stop(reason)
         while True:
             for trial_id in list(self._queue):
-                if trial_id not in self._queue:
-                    continue  # dropped while walking, with a sibling that failed
-                job = self._job(self._entries[trial_id])
-                if job is not None:
-                    self._queue.remove(trial_id)
-                    self._say(f"started {self.describe(self._entries[trial_id])}")
+                if (job := self._started(trial_id)) is not None:
                     return job
             if not self._propose():
                 return None
+
+    def companions(self, job: Job, /) -> tuple[Job, ...]:
+        """Further trials that differ from the job's in seed and start alone and can start now."""
+        if not job.trial.is_grouped:
+            return ()
+        found: list[Job] = []
+        for trial_id in list(self._queue):
+            if len(found) == self._sweep.resources.seeds_together - 1:
+                break
+            entry = self._entries[trial_id]
+            if entry.trial.companion_key != job.trial.companion_key:
+                continue
+            if (other := self._started(trial_id)) is not None:
+                found.append(other)
+        return tuple(found)
 
     def is_done(self) -> bool:
         """Nothing is running, queued, or left to propose."""
@@ -205,6 +215,16 @@ class Conductor:
         return self._sweep.confirm is None or any(arm.space for arm in self._sweep.arms)
 
     # What follows from what.
+
+    def _started(self, trial_id: str) -> Job | None:
+        """The job of a queued trial, if it can start now."""
+        if trial_id not in self._queue:
+            return None  # dropped while the queue was walked, with a sibling that failed
+        job = self._job(self._entries[trial_id])
+        if job is not None:
+            self._queue.remove(trial_id)
+            self._say(f"started {self.describe(self._entries[trial_id])}")
+        return job
 
     def _job(self, entry: Entry) -> Job | None:
         start = self._entries.get(entry.trial.start) if entry.trial.start else None

@@ -1,9 +1,11 @@
-"""An executor in this process: one trial after the other, for debugging and for tests."""
+"""An executor in this process: one trial, or cohort, after the other, to debug and to test."""
 
 import socket
+from collections.abc import Sequence
 from time import sleep
 
 from bitsweep.execution.base import Agenda, Job
+from bitsweep.execution.cohort import Cohort
 from bitsweep.execution.team import ProcessTeam, WorkerLost
 from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
@@ -32,7 +34,10 @@ class LocalExecutor:
             if job is None:
                 sleep(WAIT_SECONDS)  # another driver has what is left
                 continue
-            self._run(job, agenda)
+            if job.trial.is_grouped:
+                self._run_together((job, *agenda.companions(job)), agenda)
+            else:
+                self._run(job, agenda)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -49,6 +54,23 @@ class LocalExecutor:
                 continue
         reason = f"a worker process of it died {self._retries + 1} times"
         agenda.ended(job.trial.id, Failed(reason=reason))
+
+    def _run_together(self, jobs: Sequence[Job], agenda: Agenda) -> None:
+        """One round after the other; what the agenda has ended is told to it no more."""
+        cohort = Cohort(jobs)
+        going = {job.trial.id for job in jobs}
+        try:
+            while going:
+                for trial_id, step in cohort.step():
+                    if trial_id not in going:
+                        continue
+                    if not isinstance(step, Evaluation):
+                        going.remove(trial_id)
+                        agenda.ended(trial_id, step)
+                    elif not agenda.evaluated(trial_id, step):
+                        going.remove(trial_id)
+        finally:
+            cohort.close()
 
     def _live(self, job: Job, agenda: Agenda) -> None:
         followers = ProcessTeam(trainer=self._trainer) if job.trial.world_size > 1 else None

@@ -42,6 +42,13 @@ class Metered:
             self._trials.set(len(self._running), self._sweep)
         return job
 
+    def companions(self, job: Job, /) -> tuple[Job, ...]:
+        """The agenda's."""
+        found = self._agenda.companions(job)
+        self._running |= {one.trial.id for one in found}
+        self._trials.set(len(self._running), self._sweep)
+        return found
+
     def is_done(self) -> bool:
         """The agenda's."""
         return self._agenda.is_done()

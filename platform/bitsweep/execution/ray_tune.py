@@ -20,9 +20,19 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from bitsweep.execution.base import Agenda, job_document, parse_job, parse_outcome
+from bitsweep.execution.base import Agenda, parse_outcome
+from bitsweep.execution.cohort import Cohort
 from bitsweep.execution.nodes import Nodes
 from bitsweep.execution.placement import bundles_of, check_fits, holds
+from bitsweep.execution.ray_config import (
+    Config,
+    alone,
+    cohort_in,
+    config_of,
+    job_in,
+    members_of,
+    name_of,
+)
 from bitsweep.execution.ray_metrics import Metered
 from bitsweep.execution.ray_team import RayTeam
 from bitsweep.execution.worker import JobRun, step_document
@@ -125,19 +135,26 @@ def _quiet_tune() -> None:
 
 
 class _JobTrainable(tune.Trainable):  # type: ignore[misc]  # Ray has no types here
-    """One job after the other in one actor."""
+    """One job, or cohort, after the other in one actor."""
 
+    _run: JobRun | Cohort
     _team: RayTeam | None = None
 
     def setup(self, config: dict[str, Any]) -> None:
-        job = parse_job(json.loads(config["job"]))
+        if (jobs := cohort_in(config)) is not None:
+            self._run = Cohort(jobs, may_exit=True)
+            return
+        job = job_in(config)
         if job.trial.world_size > 1 and self._team is None:
             self._team = RayTeam(config["bundle"])
         self._run = JobRun(job, followers=self._team, may_exit=True)
 
     def step(self) -> dict[str, Any]:
-        document = step_document(self._run.step())
         node = ray.get_runtime_context().get_node_id()
+        if isinstance(self._run, Cohort):
+            told = [[member, step_document(one)] for member, one in self._run.step()]
+            return {"steps": json.dumps(told), "done": self._run.is_over, "node": node}
+        document = step_document(self._run.step())
         return {"step": json.dumps(document), "done": "outcome" in document, "node": node}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -176,8 +193,8 @@ class _JobSource(_NotPickled, Searcher):  # type: ignore[misc]  # Ray has no typ
         try:
             job = self._agenda.next_job()
             if job is not None:
-                document = json.dumps(job_document(job))
-                return {"trial_id": job.trial.id, "job": document, "bundle": self._bundle}
+                others = self._agenda.companions(job) if job.trial.is_grouped else ()
+                return config_of((job, *others), bundle=self._bundle)
             return str(Searcher.FINISHED) if self._agenda.is_done() else None
         except BaseException as error:
             self._errors.append(error)
@@ -214,7 +231,7 @@ class _SecondChances:
 
     def place(self, trial: Any) -> None:  # Ray's trial, about to be queued
         """Keep a trial from the nodes where it must not run."""
-        avoided = self._nodes.avoided_by(_trial_id(trial))
+        avoided = self._nodes.avoided_by(name_of(trial.config))
         if avoided:
             elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
             trial.update_resources(
@@ -225,19 +242,19 @@ class _SecondChances:
                 )
             )
 
-    def ended(self, trial: Any, outcome: Outcome, *, node: str) -> None:
-        """Tell the agenda, unless the trial is tried again elsewhere."""
-        trial_id = _trial_id(trial)
+    def ended(self, config: Config, outcome: Outcome, *, node: str) -> None:
+        """Tell the agenda, unless the trial is tried again elsewhere, with this config."""
+        ended = name_of(config)
         if len(self._bundles) == 1:  # of several workers, nobody knows whose node it was
             others = self._others() if isinstance(outcome, Failed | Interrupted) else []
-            if self._nodes.wants_another(trial_id, outcome, node=node, others=others):
-                self._source.again.append(dict(trial.config))
-                self._agenda.again(trial_id)
+            if self._nodes.wants_another(ended, outcome, node=node, others=others):
+                self._source.again.append(dict(config))
+                self._agenda.again(ended)
                 return
-            aside = self._nodes.ended(trial_id, outcome, node=node)
+            aside = self._nodes.ended(ended, outcome, node=node)
             if aside is not None:
                 self._agenda.remark(aside.text(_address_of(aside.node)))
-        self._agenda.ended(trial_id, outcome)
+        self._agenda.ended(ended, outcome)
 
     def _others(self) -> list[str]:
         """The nodes that could run a trial."""
@@ -282,9 +299,11 @@ class _Recording(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray has n
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         try:
+            if "steps" in result:
+                return str(self.CONTINUE if self._told(trial, result) else self.STOP)
             document = json.loads(result["step"])
             evaluation = parse_evaluation(document["evaluation"])
-            goes_on = self._agenda.evaluated(_trial_id(trial), evaluation)
+            goes_on = self._agenda.evaluated(name_of(trial.config), evaluation)
         except BaseException as error:
             self._errors.append(error)
             raise
@@ -292,20 +311,43 @@ class _Recording(_NotPickled, FIFOScheduler):  # type: ignore[misc]  # Ray has n
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         try:
+            if "steps" in result:
+                self._told(trial, result)
+                return
             document = json.loads(result["step"])
             if "outcome" in document:
                 outcome = parse_outcome(document["outcome"])
-                self._second.ended(trial, outcome, node=result["node"])
+                self._second.ended(trial.config, outcome, node=result["node"])
         except BaseException as error:
             self._errors.append(error)
             raise
+
+    def _told(self, trial: Any, result: dict[str, Any]) -> bool:
+        """Commit what the members of a cohort had to tell; False where none of them goes on.
+
+        A member that has ended leaves the config, so that no later life of the worker begins it
+        again. What the agenda has ended is told to it no more.
+        """
+        cohort = trial.config["cohort"]
+        for member, document in json.loads(result["steps"]):
+            if member not in cohort:
+                continue
+            if "evaluation" in document:
+                if not self._agenda.evaluated(member, parse_evaluation(document["evaluation"])):
+                    del cohort[member]
+                continue
+            config = alone(trial.config, member)
+            del cohort[member]
+            self._second.ended(config, parse_outcome(document["outcome"]), node=result["node"])
+        return bool(cohort)
 
 
 class _Deaths(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray has no types here
     """A worker that died more often than the budget's retries fails its trial.
 
     Tune tries running trials again, but gives up one whose worker cannot even start, as after the
-    loss of a node whose idle workers it still counts on: that one is handed out anew.
+    loss of a node whose idle workers it still counts on: that one is handed out anew. Nobody knows
+    which member of a cohort ended its worker again and again: each is tried once more, alone.
     """
 
     def __init__(
@@ -319,20 +361,24 @@ class _Deaths(_NotPickled, tune.Callback):  # type: ignore[misc]  # Ray has no t
         self._starts: Counter[str] = Counter()
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._lives[_trial_id(trial)] += 1
-        self._agenda.again(_trial_id(trial))
+        for member in members_of(trial.config):
+            self._lives[member] += 1
+            self._agenda.again(member)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        trial_id = _trial_id(trial)
-        if trial.num_failures <= self._retries and self._starts[trial_id] < MOST_STARTS:
-            self._starts[trial_id] += 1
+        first, members = name_of(trial.config), members_of(trial.config)
+        if trial.num_failures <= self._retries and self._starts[first] < MOST_STARTS:
+            self._starts[first] += 1
             self._source.again.append(dict(trial.config))
-            self._agenda.again(trial_id)
+            for member in members:
+                self._agenda.again(member)
             return
-        lives = self._lives[trial_id] + 1
-        reason = f"its worker process died {lives} times" if lives > 1 else "its worker died"
-        self._agenda.ended(trial_id, Failed(reason=reason))
-
-
-def _trial_id(trial: Any) -> str:
-    return str(trial.config["trial_id"])
+        for member in members:
+            self._lives[member] += 1
+            if len(members) > 1:
+                self._source.again.append(alone(trial.config, member))
+                self._agenda.again(member)
+                continue
+            lives = self._lives[member]
+            reason = f"its worker process died {lives} times" if lives > 1 else "its worker died"
+            self._agenda.ended(member, Failed(reason=reason))

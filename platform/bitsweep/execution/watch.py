@@ -46,7 +46,7 @@ class Stoppable:
         self._turn = turn or Turn()
         self._gave_way_to: set[str] = set()
         self._done_hook = done_hook
-        self._running: set[str] = set()
+        self._running: dict[str, str] = {}  # by trial, the first of those that share its worker
 
     def next_job(self) -> Job | None:
         """The next job of the agenda; none after the stop, or while another driver goes first."""
@@ -60,9 +60,15 @@ class Stoppable:
             return None
         job = self._agenda.next_job()
         if job is not None:
-            self._running.add(job.trial.id)
-        self._turn.asked(got_one=job is not None, running=len(self._running))
+            self._running[job.trial.id] = job.trial.id
+        self._turn.asked(got_one=job is not None, running=len(set(self._running.values())))
         return job
+
+    def companions(self, job: Job, /) -> tuple[Job, ...]:
+        """As the agenda."""
+        found = self._agenda.companions(job)
+        self._running |= {one.trial.id: job.trial.id for one in found}
+        return found
 
     def is_done(self) -> bool:
         """Nothing runs and nothing will."""
@@ -72,13 +78,13 @@ class Stoppable:
         """As the agenda; an end that it decides is an end here too."""
         goes_on = self._agenda.evaluated(trial_id, evaluation)
         if not goes_on:
-            self._running.discard(trial_id)
+            self._running.pop(trial_id, None)
             self._tell_if_done()
         return goes_on
 
     def ended(self, trial_id: str, outcome: Outcome, /) -> None:
         """As the agenda."""
-        self._running.discard(trial_id)
+        self._running.pop(trial_id, None)
         self._agenda.ended(trial_id, outcome)
         self._tell_if_done()
 

@@ -45,6 +45,10 @@ from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome
 FULL_BYTES = 64 * 1024
 
 
+class NothingYet(Exception):
+    """Raised by a trainer's iterator inside a cohort: nothing is there for this member so far."""
+
+
 class JobRun:
     """One job in progress: `step` until it returns an outcome; `close` stops it at any time."""
 
@@ -96,7 +100,8 @@ class JobRun:
     def step(self) -> Evaluation | Outcome:
         """The next evaluation, or how the trial ended. Raises nothing of the trainer's.
 
-        WorkerLost where another worker of the trial died: then it begins again elsewhere.
+        WorkerLost where another worker of the trial died: then it begins again elsewhere. Inside
+        a cohort NothingYet, where what the trainer of all gave was for others.
         """
         if self._resend is None:
             try:
@@ -148,7 +153,7 @@ class JobRun:
         except OutOfMemory:
             self._has_to_tidy = True  # not here: the traceback holds what the trainer held
             return Failed(reason=memory_text(self._job.limit_bytes or 0))
-        except WorkerLost:
+        except (WorkerLost, NothingYet):
             raise
         except errors.UrlAway as error:
             return _waits(error)
@@ -222,6 +227,8 @@ class JobRun:
                     f"the checkpoint it starts from is gone, or not seen on {host}: "
                     f"{start}; give --workspaces a folder that every node sees, or a URL"
                 )
+        if job.trial.is_grouped and self._trainer is None:
+            raise ValueError("a grouped trial is trained in a cohort, also where it is alone")
         trainer = self._trainer or load_trainer(job.trial.trainer)
         workspace = Workspace(
             folder=self._folder,
@@ -244,6 +251,32 @@ class JobRun:
         if self._job.limit_seconds is None:
             return None
         return max(self._job.limit_seconds - self._seconds, 0.001)
+
+    # What a cohort has to know of a member, and tell it.
+
+    @property
+    def job(self) -> Job:
+        """What it runs."""
+        return self._job
+
+    @property
+    def log(self) -> TrialLog:
+        """Of its trial."""
+        return self._log
+
+    @property
+    def note(self) -> Path:
+        """Where a process that ends itself leaves word of why."""
+        return self._overrun
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Of its training time; None without a limit."""
+        return self._seconds_left()
+
+    def spend(self, seconds: float) -> None:
+        """Count time that all members were trained for."""
+        self._seconds += seconds
 
     def _finish(self, marker: Path) -> Finished:
         """Keep the checkpoint under its digest; the marker makes the end repeatable."""
