@@ -141,6 +141,7 @@ class ResourcesTable(Table):
     workers_per_trial: Count = 1
     placement: Placement = "pack"
     sync_batch_norm: bool = False
+    seeds_together: Count = 1
     max_concurrent: Count | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
 

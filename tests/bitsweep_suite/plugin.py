@@ -19,7 +19,7 @@ import os
 import signal
 from pathlib import Path
 
-from bitsweep.testing import toy_declarations, toy_train
+from bitsweep.testing import toy_declarations, toy_train, toy_train_group
 
 DECLARED = toy_declarations()
 METHODS, MODELS, DATA_SETS = DECLARED.methods, DECLARED.models, DECLARED.data
@@ -42,6 +42,13 @@ def train(trial, workspace):
         if KILLER is not None and KILLER.place == "measured":
             KILLER.pass_by()
         yield evaluation
+
+
+def train_group(trials, workspaces):
+    for found in toy_train_group(trials, workspaces):
+        if KILLER is not None and KILLER.place == "measured":
+            KILLER.pass_by()
+        yield found
 
 
 def after(owner, name):
@@ -113,6 +120,12 @@ seeds = [0, 1]
 arm = "searched"
 against = "fixed"
 at = "w3a3"
+"""
+
+# The two confirm seeds are trained as one network, and so are their starts.
+TOGETHER = f"""{SWEEP}
+[resources]
+seeds_together = 2
 """
 
 

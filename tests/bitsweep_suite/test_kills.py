@@ -1,5 +1,6 @@
 """kill -9 in mid-sweep, then the same command: nothing is lost, doubled or run again."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 import pytest
 from tests.bitsweep_suite import plugin
-from tests.bitsweep_suite.toys import FIXED, ask_store, run_toy, toy_sweep
+from tests.bitsweep_suite.toys import FIXED, ask_store, run_toy, toy_sweep, toy_task
+
+from bitsweep.bits import tied
+from bitsweep.sweep import Confirm, Resources
 
 # Where the process dies, and at which time: worker and driver are one in the local executor.
 QUICK = [("outbox", 9), ("ended", 7)]
@@ -51,18 +55,51 @@ def test_after_a_kill_the_same_command_completes_the_sweep(
     document = plugin.run_sweep(tmp_path)
 
     assert killed.returncode == -signal.SIGKILL
-    assert document["trials_failed"] == 0
     assert document["trials_reused"] == len(finished_before)
+    assert_complete(tmp_path, document)
+
+
+def assert_complete(folder: Path, document: dict[str, Any]) -> None:
+    """Every trial has finished, with each epoch once, and nobody claims any."""
+    assert document["trials_failed"] == 0
     twice = "SELECT trial_id, epoch FROM evaluations GROUP BY 1, 2 HAVING COUNT(*) > 1"
-    assert rows(tmp_path, twice) == []
+    assert rows(folder, twice) == []
     unfinished = (
         "SELECT t.id FROM trials t LEFT JOIN outcomes o ON o.trial_id = t.id "
         "WHERE COALESCE(o.status, '') <> 'finished' OR t.epochs <> "
         "(SELECT COUNT(*) FROM evaluations e WHERE e.trial_id = t.id)"
     )
-    assert rows(tmp_path, unfinished) == []
-    assert rows(tmp_path, "SELECT * FROM conflicts") == []
-    assert rows(tmp_path, "SELECT * FROM claims") == []
+    assert rows(folder, unfinished) == []
+    assert rows(folder, "SELECT * FROM conflicts") == []
+    assert rows(folder, "SELECT * FROM claims") == []
+
+
+# Inside a round of two starts, between the two of a round, and inside one of two trials.
+TOGETHER = [
+    ("outbox", 3),
+    pytest.param("measured", 2, marks=pytest.mark.real),
+    pytest.param("measured", 5, marks=pytest.mark.real),
+    pytest.param("outbox", 6, marks=pytest.mark.real),
+    pytest.param("finished", 8, marks=pytest.mark.real),
+    pytest.param("claimed", 2, marks=pytest.mark.real),
+    pytest.param("recorded", 3, marks=pytest.mark.real),
+    pytest.param("recorded", 10, marks=pytest.mark.real),
+    pytest.param("ended", 2, marks=pytest.mark.real),
+    pytest.param("ended", 4, marks=pytest.mark.real),
+]
+
+
+@pytest.mark.parametrize(("place", "count"), TOGETHER)
+def test_after_a_kill_seeds_that_were_trained_together_complete_too(
+    place: str, count: int, tmp_path: Path
+) -> None:
+    plugin.install(tmp_path, plugin.TOGETHER)
+    kill = f"{place}:{count}:{tmp_path / 'killed'}"
+    killed = plugin.bitsweep(tmp_path, *plugin.RUN, BITSWEEP_TEST_KILL=kill)
+    document = plugin.run_sweep(tmp_path)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert_complete(tmp_path, document)
 
 
 @pytest.mark.real
@@ -152,4 +189,62 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     assert first.is_interrupted and not again.is_interrupted
     assert again.trials_run == 4 - again.trials_reused and again.trials_reused > 0
     assert ask_store(tmp_path, "SELECT COUNT(*) FROM evaluations") == [(16,)]
+    assert ask_store(tmp_path, "SELECT DISTINCT status FROM outcomes") == [("finished",)]
+
+
+def slowly_together() -> str:
+    """Two seeds of one arm that are trained together, a second an epoch; nothing is searched."""
+    text = plugin.fixed_that("slow")
+    alone = text[: text.index('[[arms]]\nname = "searched"')] + text[text.index("[[obj") :]
+    alone = alone[: alone.index("[[comparisons]]")].replace("bits = [2, 3]", "bits = [2]")
+    return f"{alone}\n[resources]\nseeds_together = 2\n"
+
+
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.real)])
+def test_seeds_trained_together_go_on_after_an_interrupt(executor: str, tmp_path: Path) -> None:
+    plugin.install(tmp_path, slowly_together())
+    run = ("run", "toy.toml", "--mlflow", "none", "--executor", executor)
+    process = plugin.start(tmp_path, *run)
+    try:
+        _wait_for_evaluations(tmp_path, 5)  # of the starts four, and of the first round one or two
+        process.send_signal(signal.SIGINT)
+        out, complaints = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    statuses = rows(tmp_path, "SELECT status, COUNT(*) FROM outcomes GROUP BY 1 ORDER BY 1")
+    done = plugin.bitsweep(tmp_path, *run, "--json")
+
+    assert (process.returncode, "Traceback" in complaints) == (130, False), complaints + out
+    assert statuses == [("finished", 2), ("interrupted", 2)]
+    assert done.returncode == 0, done.stderr
+    assert_complete(tmp_path, json.loads(done.stdout))
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 6])
+def test_an_interrupt_inside_a_round_loses_and_doubles_nothing(after: int, tmp_path: Path) -> None:
+    sweep = toy_sweep(
+        FIXED,
+        task=toy_task(bits=(tied(2),)),
+        confirm=Confirm(seeds=(0, 1, 2)),
+        resources=Resources(seeds_together=3),
+    )
+    seen = []
+
+    def interrupt(progress: Any) -> None:
+        if not progress.event:  # an evaluation
+            seen.append(progress)
+        if len(seen) == after:
+            raise KeyboardInterrupt
+
+    first = run_toy(sweep, tmp_path, observe=interrupt)
+    before = ask_store(tmp_path, "SELECT status, COUNT(*) FROM outcomes GROUP BY 1")
+    again = run_toy(sweep, tmp_path)
+
+    assert first.is_interrupted and before == [("interrupted", 3)]
+    assert (again.trials_run, again.trials_failed, again.measurements_written) == (
+        3,
+        0,
+        3 * 5 - after,
+    )
+    assert ask_store(tmp_path, "SELECT COUNT(*) FROM evaluations") == [(3 * 4,)]
     assert ask_store(tmp_path, "SELECT DISTINCT status FROM outcomes") == [("finished",)]

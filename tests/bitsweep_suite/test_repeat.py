@@ -68,6 +68,16 @@ def test_the_printed_command_gives_the_same_numbers(stage: str, count: int, made
     assert done.stdout.count("the store has the same") == count  # 3 epochs, confirmed on test
 
 
+def test_a_trial_that_was_trained_with_others_is_repeated_alone(tmp_path: Path) -> None:
+    plugin.install(tmp_path, plugin.TOGETHER)
+    assert plugin.run_sweep(tmp_path, *ELSEWHERE)["trials_failed"] == 0
+    done = ran(tmp_path, printed(tmp_path, a_trial(tmp_path, "confirm")))
+    dry = plugin.bitsweep(tmp_path, *plugin.RUN, "--dry-run", "--json", *ELSEWHERE)
+
+    assert (done.returncode, "identical" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert json.loads(dry.stdout)["trials_to_run"] == 0
+
+
 def test_the_smallest_difference_of_a_sum_is_seen(made: Path) -> None:
     trial = a_trial(made, "confirm")
     change = "UPDATE measurements SET loss_sum = loss_sum {} 1e-9 WHERE trial_id = ? AND epoch = 2"

@@ -15,6 +15,7 @@ from bitsweep.checks.task import (
     check_backend,
     check_recipe,
     check_resources,
+    check_seeds_together,
     check_task,
     check_task_names,
 )
@@ -41,6 +42,7 @@ _CHECKS = (
     check_objectives,
     check_comparisons,
     check_resources,
+    check_seeds_together,
 )
 
 

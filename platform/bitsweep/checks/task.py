@@ -3,7 +3,9 @@
 from bitsweep.checks.problem import Problem, must_be_known, resolved
 from bitsweep.plan import Plan, file_sha256
 from bitsweep.sweep import Sweep
-from bitsweep.trainer import Declarations, check_trainer
+from bitsweep.trainer import Declarations, check_group_trainer, check_trainer
+
+_OF_RESOURCES = ("workers_per_trial", "seeds_together")
 
 
 def check_task_names(sweep: Sweep, declarations: Declarations) -> None:
@@ -56,11 +58,15 @@ def check_recipe(sweep: Sweep, declarations: Declarations) -> None:
         raise Problem(("task", "label_smoothing"), message)
     names = [arm.method for arm in sweep.arms] + ([task.start.method] if task.start else [])
     for name in names:
-        workers = sweep.resources.workers_per_trial
-        refused = declarations.method(name).refused(task.precision, recipe, workers=workers)
+        refused = declarations.method(name).refused(
+            task.precision,
+            recipe,
+            workers=sweep.resources.workers_per_trial,
+            seeds_together=sweep.resources.seeds_together,
+        )
         if refused is not None:
             option, why = refused
-            table = "resources" if option == "workers_per_trial" else "task"
+            table = "resources" if option in _OF_RESOURCES else "task"
             raise Problem((table, option), why)
 
 
@@ -68,6 +74,20 @@ def check_backend(sweep: Sweep, declarations: Declarations) -> None:
     """Compiled kernels have a compiler here."""
     if sweep.task.backend == "compiled" and (reason := declarations.missing_compiler()):
         raise Problem(("task", "backend"), f"{reason}; or take eager, or auto")
+
+
+def check_seeds_together(sweep: Sweep, declarations: Declarations) -> None:
+    """There are seeds to train as one network, and a trainer and kernels that can."""
+    if sweep.resources.seeds_together == 1:
+        return
+    path = ("resources", "seeds_together")
+    if sweep.confirm is None:
+        message = "only seeds of the confirm stage are trained together: add [confirm] with seeds"
+        raise Problem(path, f"{message}, or leave it out")
+    if sweep.task.backend == "compiled":
+        message = "compiled kernels quantize one network at a time: expected task.backend eager"
+        raise Problem(path, f"{message}, or auto, which then is eager")
+    must_be_known(check_group_trainer, sweep.task.trainer, path)
 
 
 def check_resources(sweep: Sweep, declarations: Declarations) -> None:

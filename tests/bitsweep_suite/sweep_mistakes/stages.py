@@ -159,6 +159,20 @@ STAGES: dict[str, Mistake] = {
         "resources.workers_per_trial",
         "cannot be shared equally by 3",
     ),
+    "no seeds together": (
+        "cpus_per_worker = 1",
+        "seeds_together = 0",
+        "seeds_together",
+        "resources.seeds_together",
+        "greater than or equal to 1",
+    ),
+    "seeds together of a method that cannot": (
+        "cpus_per_worker = 1",
+        "seeds_together = 2",
+        "seeds_together",
+        "resources.seeds_together",
+        "cpq_dropbits cannot be trained with seeds_together = 2: its seeds cannot share a network",
+    ),
     "infinite minutes": (
         "trial_minutes = 10",
         "trial_minutes = inf",
