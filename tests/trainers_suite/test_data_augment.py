@@ -12,6 +12,7 @@ from bitsweep_trainers.data.augment import (
     NO_AUGMENTATION,
     Augmentation,
     augment,
+    augment_each,
     normalise,
     random_crop,
     random_flip,
@@ -40,6 +41,15 @@ def test_without_augmentation_the_images_come_back_and_nothing_is_drawn() -> Non
 
     assert augment(given_images, NO_AUGMENTATION, source) is given_images
     assert torch.equal(source.get_state(), generator().get_state())
+
+
+@pytest.mark.parametrize("policy", [BOTH, NO_AUGMENTATION])
+def test_batches_varied_at_once_are_those_varied_one_by_one(policy: Augmentation) -> None:
+    whole = images(count=12)
+    at_once = augment_each(whole, policy, [generator(seed) for seed in (3, 4, 5)])
+    one_by_one = [augment(whole[4 * i : 4 * i + 4], policy, generator(3 + i)) for i in range(3)]
+
+    assert torch.equal(at_once, torch.cat(one_by_one))
 
 
 def test_the_same_seed_gives_the_same_images_and_another_seed_others() -> None:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bitsweep.errors import InputError
-from bitsweep_trainers.data.augment import IMAGE_FOLDER, augment, normalise
+from bitsweep_trainers.data.augment import IMAGE_FOLDER, augment, augment_each, normalise
 from bitsweep_trainers.data.cache import data_path, declaration, expected_sha256, noted_beside
 from bitsweep_trainers.data.cifar100 import read_python_tar
 from bitsweep_trainers.data.image_files import ImageFiles, random_box
@@ -168,6 +168,18 @@ def test_random_parts_come_from_the_generator_alone(tmp_path: Path) -> None:
 
     assert torch.equal(one, same) and not torch.equal(one, other)
     assert not torch.equal(one, files.centred())
+
+
+def test_files_decoded_for_several_generators_are_those_of_each(tmp_path: Path) -> None:
+    files = load_folder(image_folder(tmp_path / "images"), 16).train_images
+
+    def draws() -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+
+    parts = zip((files[:3], files[3:]), draws(), strict=True)
+    one_by_one = torch.cat([augment(part, IMAGE_FOLDER, one) for part, one in parts])
+
+    assert torch.equal(augment_each(files, IMAGE_FOLDER, draws()), one_by_one)
 
 
 def test_a_random_box_lies_in_the_image_and_one_that_never_fits_is_the_centre() -> None:
