@@ -15,6 +15,7 @@ from bitsweep.bits import FULL_PRECISION_BITS
 from bitsweep_trainers.packed.inputs import ClipInput
 from bitsweep_trainers.quantizers.dorefa import BELOW_ZERO, inside, unit_levels
 from bitsweep_trainers.quantizers.learned_step import flat, flat_like, is_compiled
+from bitsweep_trainers.quantizers.members import is_vmapped, with_own
 from bitsweep_trainers.quantizers.uniform import least_error_grid
 
 # A level that training drives to zero or below stays usable; its gradient passes.
@@ -86,6 +87,24 @@ class _Clipped(torch.autograd.Function):
         return dx.as_strided(x.shape, x.stride()), d_alpha, None, None
 
 
+class _ClippedEach(torch.autograd.Function):
+    """The same for levels that broadcast against x: one for each of several networks."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alphas: Tensor, n: int) -> Tensor:  # torch's context
+        s = alphas.detach().clamp(min=SMALLEST_ALPHA)
+        ctx.save_for_backward(x, s)
+        return _levels_eager(x, s, n)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, s = (one.detach() for one in ctx.saved_tensors)
+        shares = x / s
+        is_below = torch.ops.aten.hardtanh_backward(u, shares, -inf, 1.0)
+        dx = torch.ops.aten.hardtanh_backward(is_below, shares, BELOW_ZERO, inf)
+        return dx, (u - is_below).sum_to_size(s.shape), None
+
+
 def clipped_values(
     x: Tensor, alpha: Tensor, *, bits: int, is_calibrated: bool = False, backend: str = "eager"
 ) -> Tensor:
@@ -93,6 +112,12 @@ def clipped_values(
     n = 2**bits - 1
     if is_calibrated:
         return clipped(x, alpha, bits=bits, is_calibrated=True)
+    if is_vmapped():
+        return with_own(
+            lambda x, alphas: _ClippedEach.apply(x, alphas, n),  # type: ignore[no-untyped-call]
+            x,
+            alpha,
+        )
     kernels = _compiled_kernels() if is_compiled(backend) else _EAGER
     y: Tensor = _Clipped.apply(x, alpha, n, kernels)  # type: ignore[no-untyped-call]  # torch's
     return y

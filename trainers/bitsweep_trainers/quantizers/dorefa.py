@@ -21,6 +21,7 @@ from bitsweep_trainers.packed.weights import (
     Weights,
 )
 from bitsweep_trainers.quantizers.learned_step import flat, flat_like, is_compiled
+from bitsweep_trainers.quantizers.members import below_vmap, is_vmapped
 from bitsweep_trainers.quantizers.ste import round_ste
 
 
@@ -167,6 +168,11 @@ class UnitActivations(nn.Module):
         """Values of any shape."""
         if self.bits >= FULL_PRECISION_BITS:
             return values
+        if is_vmapped():  # no network has numbers of its own
+            return below_vmap(lambda given, dims, _: (self._levels(given[0]), dims[0]), values)
+        return self._levels(values)
+
+    def _levels(self, values: Tensor) -> Tensor:
         levels: Tensor = _ClampedLevels.apply(  # type: ignore[no-untyped-call]  # torch's
             values, 2**self.bits - 1, self.kernels
         )

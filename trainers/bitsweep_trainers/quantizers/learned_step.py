@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bitsweep.bits import FULL_PRECISION_BITS
 from bitsweep_trainers.packed.inputs import StepInput
 from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
+from bitsweep_trainers.quantizers.members import is_vmapped, with_own
 
 Backend = Literal["eager", "compiled"]
 Role = Literal["weight", "activation", "images"]
@@ -128,6 +129,36 @@ class _LearnedStep(torch.autograd.Function):
         return dx.as_strided(x.shape, x.stride()), ds * ctx.gradient_scale, None, None, None, None
 
 
+class _LearnedStepEach(torch.autograd.Function):
+    """The same for steps that broadcast against x: one for each of several networks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # torch's own context object
+        x: Tensor,
+        steps: Tensor,
+        low: int,
+        high: int,
+        gradient_scale: float,
+    ) -> Tensor:
+        s = steps.detach().clamp(min=SMALLEST_STEP)
+        x_hat = _quantize_eager(x, s, low, high)
+        ctx.save_for_backward(x, x_hat, s)
+        ctx.bounds, ctx.gradient_scale = (low, high), gradient_scale
+        return x_hat
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, x_hat, s = (one.detach() for one in ctx.saved_tensors)
+        # A kernel of its own takes fewer passes than two comparisons and a choice.
+        dx = torch.ops.aten.hardtanh_backward(u, x / s, *ctx.bounds)
+        if not ctx.needs_input_grad[1]:
+            return dx, None, None, None, None
+        terms = (x_hat - x).mul_(dx).addcmul_(u - dx, x_hat)
+        ds = terms.sum_to_size(s.shape) / s * ctx.gradient_scale
+        return dx, ds, None, None, None
+
+
 def learned_step(
     x: Tensor,
     step: Tensor,
@@ -140,12 +171,19 @@ def learned_step(
     """x_hat = round(clamp(x / s, low, high)) s, with LSQ's gradients for x and s (eq. 1-3).
 
     dx = u where low < x/s < high, else 0; ds = gradient_scale * sum of u times round(x/s) - x/s
-    inside, low or high outside. `step` has no dimension.
+    inside, low or high outside. `step` has no dimension. Under torch.vmap the kernels are the
+    eager ones.
 
     >>> w = torch.tensor([-0.9, -0.3, 0.1, 0.6])
     >>> learned_step(w, torch.tensor(0.5), low=-2, high=1).tolist()
     [-1.0, -0.5, 0.0, 0.5]
     """
+    if is_vmapped():
+        return with_own(
+            lambda x, steps: _LearnedStepEach.apply(x, steps, low, high, gradient_scale),  # type: ignore[no-untyped-call]
+            x,
+            step,
+        )
     x_hat: Tensor = _LearnedStep.apply(  # type: ignore[no-untyped-call]  # torch leaves it untyped
         x, step, low, high, gradient_scale, kernels
     )
