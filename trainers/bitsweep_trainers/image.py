@@ -4,7 +4,7 @@ Puts together data, model, method and start; the loop itself stands in `loop`.
 """
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import file_digest
@@ -19,7 +19,7 @@ from bitsweep.errors import InputError
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Workspace
 from bitsweep.trial import UNKNOWN_ALLOCATION, Trial
-from bitsweep_trainers import loop
+from bitsweep_trainers import grouped, loop
 from bitsweep_trainers.data.augment import (
     AUGMENTATIONS,
     IMAGE_FOLDER,
@@ -54,25 +54,67 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     method = method_of(trial.method)
     divided = method.divide(load_of(trial), trial, loop.stream(trial.seed, "divide"))
     data = on_device(divided, device)
-    network = start_network(trial, workspace)
-    network = method.convert(network, trial, loop.stream(trial.seed, "convert"))
-    network.to(device=device, memory_format=memory_format(trial))  # type: ignore[call-overload]
+    network = untrained(trial, workspace, device)
     began = perf_counter()
-    network.train()
-    first_images = data.train_images[:CALIBRATION_IMAGES]
-    method.calibrate(network, trial, normalise(first_images, data.mean, data.std))
-    augmentation = augmentation_of(trial)
-    prepare = partial(loop.prepare, trial=trial, data=data, augmentation=augmentation)
+    calibrate(network, trial, data)
+    prepare = partial(
+        loop.prepare, network, method, trial=trial, data=data, augmentation=augmentation_of(trial)
+    )
     if trial.epochs:
         with joined(workspace, device) as group:
             if trial.sync_batch_norm:
                 synchronise(network, group.size)
-            yield from loop.run(prepare(network, method, group=group), workspace)
+            yield from loop.run(prepare(group=group), workspace)
         return
-    training = prepare(network, method)
+    training = prepare()
     if not workspace.state_path.exists():
         yield evaluate_once(training, workspace, seconds=perf_counter() - began)
         loop.save_state(training, workspace.state_path, epoch=0, seconds=0.0)
+
+
+def train_group(
+    trials: Sequence[Trial], workspaces: Sequence[Workspace]
+) -> Generator[grouped.Round, None, None]:
+    """Train trials that are equal but for seed and start as one network; yield rounds.
+
+    A place of a round is its trial's evaluation, the Diverged that ended it, or None. Raise
+    InputError for what this trainer cannot honour.
+    """
+    check_group(trials)
+    device = device_of(workspaces[0])
+    make_repeatable(trials[0], device)
+    data = on_device(load_of(trials[0]), device)
+    trainings = []
+    for trial, workspace in zip(trials, workspaces, strict=True):
+        network = untrained(trial, workspace, device)
+        calibrate(network, trial, data)
+        trainings.append(
+            loop.prepare(
+                network,
+                method_of(trial.method),
+                trial=trial,
+                data=data,
+                augmentation=augmentation_of(trial),
+            )
+        )
+    yield from grouped.run(trainings, workspaces)
+
+
+def untrained(trial: Trial, workspace: Workspace, device: torch.device) -> nn.Module:
+    """The converted network on the device, before it is calibrated."""
+    network = start_network(trial, workspace)
+    convert = method_of(trial.method).convert
+    network = convert(network, trial, loop.stream(trial.seed, "convert"))
+    network.to(device=device, memory_format=memory_format(trial))  # type: ignore[call-overload]
+    return network
+
+
+def calibrate(network: nn.Module, trial: Trial, data: Arrays) -> None:
+    """Set ranges and batch norms from the first training images; leaves it in training mode."""
+    network.train()
+    first_images = data.train_images[:CALIBRATION_IMAGES]
+    images = normalise(first_images, data.mean, data.std)
+    method_of(trial.method).calibrate(network, trial, images)
 
 
 def device_of(workspace: Workspace) -> torch.device:
@@ -124,6 +166,31 @@ def check(trial: Trial) -> None:
         raise InputError(f"trial {trial.short_id} has no bits: what it takes them from failed")
     if trial.data_sha256 != data_of(trial).sha256:
         raise InputError(f"the trial was made for another version of the data set {trial.data}")
+
+
+def check_group(trials: Sequence[Trial]) -> None:
+    """Raise InputError for what several trials as one network would not be honoured in."""
+    for trial in trials:
+        check(trial)
+    first = trials[0]
+    alike = [replace(one, seed=first.seed, start=first.start) == first for one in trials]
+    if not all(alike) or len({one.id for one in trials}) < len(trials):
+        raise InputError("trials that train as one network differ in seed and start alone")
+    declared = DECLARED_METHODS[first.method]
+    refused = declared.refused(
+        first.precision,
+        first.recipe,
+        workers=first.world_size,
+        seeds_together=max(2, len(trials)),
+    )
+    if refused:
+        raise InputError(refused[1])
+    if not first.epochs:
+        raise InputError("trials that train as one network train at least one epoch, got 0")
+    if first.backend != "eager":
+        raise InputError(
+            f"seeds are trained together with the backend eager alone, got {first.backend!r}"
+        )
 
 
 def make_repeatable(trial: Trial, device: torch.device) -> None:

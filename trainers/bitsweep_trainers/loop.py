@@ -112,21 +112,26 @@ def run(training: Training, workspace: Workspace) -> Generator[Evaluation, None,
         measurements: tuple[Measurement, ...] = ()
         if group.is_leader:
             measurements = measure(training, workspace, epoch=epoch, seconds=seconds)
-        yield Evaluation(
-            epoch=epoch,
-            seconds=seconds,
-            examples=epoch * training.steps_per_epoch * trial.batch_size,
-            measurements=measurements,
-        )
+        yield evaluation_of(training, measurements, epoch=epoch, seconds=seconds)
         if group.is_leader:
             save_state(training, workspace.state_path, epoch=epoch, seconds=seconds)
+
+
+def evaluation_of(
+    training: Training, measurements: tuple[Measurement, ...], *, epoch: int, seconds: float
+) -> Evaluation:
+    """What is reported of an epoch."""
+    return Evaluation(
+        epoch=epoch,
+        seconds=seconds,
+        examples=epoch * training.steps_per_epoch * training.trial.batch_size,
+        measurements=measurements,
+    )
 
 
 def train_epoch(training: Training, epoch: int) -> None:
     """One pass over the training images, epochs counted from 1."""
     trial, network, data = training.trial, training.network, training.data
-    num_steps = trial.epochs * training.steps_per_epoch
-    warmup_steps = trial.recipe.warmup_epochs * training.steps_per_epoch
     network.train()
     training.method.begin_epoch(network, trial, epoch)
     for index, batch in enumerate(batches(training)):
@@ -134,24 +139,29 @@ def train_epoch(training: Training, epoch: int) -> None:
         images = augment(images, training.augmentation, training.order)
         images = normalise(images, data.mean, data.std)
         images, labels = training.group.share_of(images, labels)
-        step = (epoch - 1) * training.steps_per_epoch + index
-        factor = schedule(step, num_steps, warmup_steps=warmup_steps)
-        set_learning_rates(training.optimizers, factor)
+        set_learning_rates(training.optimizers, rate_factor(training, epoch, index))
         for optimizer in training.optimizers:
             optimizer.zero_grad(set_to_none=True)
         drawn = training.noise.get_state()
         loss = gradients(training, images, labels)
         loss = training.group.mean_gradients(training.groups, loss)
         if not isfinite(loss):
-            training.noise.set_state(drawn)  # the same step again, watched
-            where = first_not_finite(network, partial(gradients, training, images, labels))
-            raise Diverged(f"loss is {loss} at epoch {epoch}, first in {where}")
+            training.noise.set_state(drawn)
+            raise diverged(training, images, labels, loss=loss, epoch=epoch)
         clip_gradients(training.groups)
         for optimizer in training.optimizers:
             optimizer.step()
         if training.average is not None:
             training.average.update(network)
     training.group.settle(network)
+
+
+def diverged(
+    training: Training, images: Tensor, labels: Tensor, *, loss: float, epoch: int
+) -> Diverged:
+    """What to raise of a step whose loss is not finite: takes it again, watched."""
+    where = first_not_finite(training.network, partial(gradients, training, images, labels))
+    return Diverged(f"loss is {loss} at epoch {epoch}, first in {where}")
 
 
 def measure(
@@ -256,6 +266,16 @@ def schedule(step: int, num_steps: int, *, warmup_steps: int) -> float:
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     return cosine(step - warmup_steps, num_steps - warmup_steps)
+
+
+def rate_factor(training: Training, epoch: int, index: int) -> float:
+    """The factor of the peak learning rates at a step of an epoch; epochs from 1, steps from 0."""
+    steps = training.steps_per_epoch
+    return schedule(
+        (epoch - 1) * steps + index,
+        training.trial.epochs * steps,
+        warmup_steps=training.trial.recipe.warmup_epochs * steps,
+    )
 
 
 def set_learning_rates(optimizers: Sequence[Optimizer], factor: float) -> None:

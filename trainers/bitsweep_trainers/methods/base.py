@@ -66,6 +66,9 @@ class Method:
     there.
     finish(network, trial, data) -> measurements besides those at the widths, after the last epoch;
     the network stays as it is.
+
+    One that declares `groups_seeds` has the `backward` and `divide` of FP32, and its quantizers
+    run under torch.vmap: seeds that train together share the data and one forward pass.
     """
 
     convert: Callable[[nn.Module, Trial, torch.Generator], nn.Module]

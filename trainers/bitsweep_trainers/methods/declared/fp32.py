@@ -24,6 +24,7 @@ DECLARATION = MethodDeclaration(
     serves="one",
     weight_bits=(FULL_PRECISION_BITS,),
     numerics=1,
+    groups_seeds=True,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(learning_rate(0.1), weight_decay(1e-4)),

@@ -40,6 +40,7 @@ DECLARATION = MethodDeclaration(
     weight_bits=(2, 3, 4, 5, 6, 7, 8),
     numerics=1,
     has_kernels=True,
+    groups_seeds=True,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(

@@ -40,6 +40,7 @@ DECLARATION = MethodDeclaration(
     weight_bits=(1, 2, 3, 4, 5, 6, 7, 8),
     numerics=1,
     has_kernels=True,
+    groups_seeds=True,
     layer_kinds=ALL_KINDS,
     takes_signed_inputs=False,
     learning=("classification", "regression"),
