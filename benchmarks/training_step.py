@@ -9,7 +9,8 @@ in a process of its own for each setting.
     python benchmarks/training_step.py [--only cpq] [--blocks 5] [--repeats 3] [--threads 2]
         [--device cuda]
 
-On a GPU the steps of a block are waited for together, and peak memory is the device's.
+On a GPU the steps of a block are waited for together, peak memory is the device's, and MBQuant is
+also held against its plain loop, one branch after the other, which launches ten times the kernels.
 """
 
 import argparse
@@ -24,13 +25,16 @@ from statistics import median
 from time import perf_counter, process_time
 
 import torch
+from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION, Bits, tied
 from bitsweep.space import Value, resolve
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
+from bitsweep_trainers.branch_network import active_rows, logits_row_by_row
 from bitsweep_trainers.data.declared import DATA_SETS
 from bitsweep_trainers.methods.declared import METHODS as DECLARED_METHODS
+from bitsweep_trainers.methods.mbquant import widths_loss
 from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.models.build import build
 
@@ -50,6 +54,8 @@ LIMITS = {
     "mbquant2468": ("fp32", 13.0),
     "abn_k2": ("lsq4", 4.4),
 }
+# On a GPU: MBQuant over its plain loop, at least eight times as fast.
+LOOP, LOOP_LIMIT = "mbquant2468_loop", 1 / 8
 COMPILED = "_compiled"
 CPQ_FLATNESS = 1.15
 CPQ_VARIANTS: dict[str, dict[str, Value]] = {
@@ -77,7 +83,7 @@ class Setting:
     memory_format: str = "contiguous"
 
 
-def settings() -> list[Setting]:
+def settings(*, has_loop: bool = False) -> list[Setting]:
     """FP32 first; every method with both backends, the widths of CPQ with the compiled one.
 
     CPQ has DropBits on the weights; `estimated_inputs` gives the inputs its estimator as well
@@ -118,9 +124,24 @@ def settings() -> list[Setting]:
         if one.bits != (tied(4),) and one.method == "cpq_dropbits":
             continue  # the eager kernels take time that grows with the width: not worth minutes
         chosen.append(one)
+    if has_loop:
+        (mbquant,) = (one for one in quantized if one.method == "mbquant")
+        chosen.append(replace(mbquant, name=LOOP))
     return chosen + [
         replace(one, name=one.name + COMPILED, backend="compiled") for one in quantized
     ]
+
+
+def one_by_one(
+    network: nn.Module, trial: Trial, images: Tensor, labels: Tensor, draws: torch.Generator
+) -> Tensor:
+    """MBQuant's backward pass with one branch after the other, as it runs on a CPU."""
+    rows = active_rows(network)
+    rows.activate(rows.all_widths)
+    logits = logits_row_by_row(network, images).chunk(len(rows.all_widths))
+    loss = widths_loss(logits, labels, trial)
+    torch.autograd.backward(loss)
+    return loss.detach()
 
 
 def trial_of(setting: Setting, *, threads: int) -> Trial:
@@ -160,11 +181,12 @@ def prepare(setting: Setting, *, threads: int, device: torch.device) -> Step:
     # All of a step's work, and the network stays as it was calibrated: at 8 bits CPQ's estimator
     # on inputs throws one that was never trained out of range at the first step.
     loop.set_learning_rates(optimizers, 0.0)
+    backward = one_by_one if setting.name == LOOP else method.backward
 
     def step() -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        method.backward(network, trial, images, labels, draws)
+        backward(network, trial, images, labels, draws)
         for optimizer in optimizers:
             optimizer.step()
 
@@ -261,7 +283,8 @@ def _line(
     against, limit = LIMITS.get(name.removesuffix(COMPILED), (plain, inf))
     if one.backend == "compiled" and against + COMPILED in times:
         against += COMPILED  # LSQ, in the same backend
-    for other in dict.fromkeys((against, "fp32")):
+    others = (LOOP,) if name.removesuffix(COMPILED) == LOOP.removesuffix("_loop") else ()
+    for other in dict.fromkeys((against, "fp32", *others)):
         if other == name or other not in times:
             continue
         ratio, cpu_ratio = _ratios(times[name], times[other])
@@ -300,7 +323,8 @@ def _best(figures: Mapping[str, float]) -> dict[str, float]:
         ]
         if ratios:
             found[f"best_{name}_over_{against}"] = min(ratios)
-    return found
+    of_loop = [value for key, value in figures.items() if key.endswith(f"_over_{LOOP}")]
+    return found | ({f"best_over_{LOOP}": min(of_loop)} if of_loop else {})
 
 
 def _flatness(figures: Mapping[str, float]) -> dict[str, float]:
@@ -316,11 +340,11 @@ def _flatness(figures: Mapping[str, float]) -> dict[str, float]:
     return found
 
 
-def limits() -> dict[str, float]:
+def limits(*, has_loop: bool = False) -> dict[str, float]:
     """The bars by the names of their figures."""
     named = {f"best_{name}_over_{against}": bar for name, (against, bar) in LIMITS.items()}
     flat = {f"cpq{one}_slowest_width_over_fastest": CPQ_FLATNESS for one in CPQ_VARIANTS}
-    return named | flat
+    return named | flat | ({f"best_over_{LOOP}": LOOP_LIMIT} if has_loop else {})
 
 
 def main() -> None:
@@ -334,11 +358,13 @@ def main() -> None:
     parser.add_argument("--peak-of", help="print the peak memory of one setting and end")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    has_loop = given.device.type == "cuda"
+    every = settings(has_loop=has_loop)
     if given.peak_of:
-        (setting,) = (one for one in settings() if one.name == given.peak_of)
+        (setting,) = (one for one in every if one.name == given.peak_of)
         print(peak_mib(setting, threads=given.threads, device=given.device))
         return
-    chosen = [one for one in settings() if one.name.startswith(("fp32", given.only))]
+    chosen = [one for one in every if one.name.startswith(("fp32", given.only))]
     figures = measure(
         chosen,
         threads=given.threads,
@@ -346,7 +372,7 @@ def main() -> None:
         blocks=given.blocks,
         repeats=given.repeats,
     )
-    bars = limits()
+    bars = limits(has_loop=has_loop)
     holds = all(figures.get(key, inf) <= limit for key, limit in bars.items())
     document = {"benchmark": "training_step", "figures": figures, "limits": bars, "holds": holds}
     print(json.dumps(document))
