@@ -17,6 +17,10 @@ from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
 from bitsweep.trial import Finished, Outcome, Trial
 
+TRAINED_TOGETHER = (
+    "It was trained together with other seeds (seeds_together): alone its last digits differ, and "
+    "training carries them on. That says nothing against what the store holds."
+)
 # By epoch, split and allocation: (right answers, samples, sums of metrics) of each measurement.
 Facts = tuple[int | None, int, tuple[tuple[str, float], ...]]
 Counts = dict[tuple[int, str, str], list[Facts]]
@@ -67,6 +71,7 @@ def repeat_trial(
         "trial": trial.id,
         "is_identical": is_identical,
         "lines": lines,
+        "note": TRAINED_TOGETHER if trial.is_grouped and not is_identical else None,
     }
 
 

@@ -71,11 +71,20 @@ def test_the_printed_command_gives_the_same_numbers(stage: str, count: int, made
 def test_a_trial_that_was_trained_with_others_is_repeated_alone(tmp_path: Path) -> None:
     plugin.install(tmp_path, plugin.TOGETHER)
     assert plugin.run_sweep(tmp_path, *ELSEWHERE)["trials_failed"] == 0
-    done = ran(tmp_path, printed(tmp_path, a_trial(tmp_path, "confirm")))
+    trial = a_trial(tmp_path, "confirm")
+    done = ran(tmp_path, printed(tmp_path, trial))
     dry = plugin.bitsweep(tmp_path, *plugin.RUN, "--dry-run", "--json", *ELSEWHERE)
+    with closing(sqlite3.connect(tmp_path / ELSEWHERE[1])) as connection:
+        connection.execute(
+            "UPDATE measurements SET loss_sum = loss_sum + 1e-9 WHERE trial_id = ?", (trial,)
+        )
+        connection.commit()
+    other = ran(tmp_path, printed(tmp_path, trial))
 
     assert (done.returncode, "identical" in done.stdout) == (0, True), done.stdout + done.stderr
     assert json.loads(dry.stdout)["trials_to_run"] == 0
+    assert "together with other seeds" not in done.stdout
+    assert (other.returncode, "together with other seeds" in other.stdout) == (1, True)
 
 
 def test_the_smallest_difference_of_a_sum_is_seen(made: Path) -> None:
@@ -90,6 +99,7 @@ def test_the_smallest_difference_of_a_sum_is_seen(made: Path) -> None:
 
     assert done.returncode == 1
     assert "other numbers: sums" in done.stdout and "DIFFERENT" in done.stdout
+    assert "together with other seeds" not in done.stdout
 
 
 def test_a_moved_folder_is_named_to_show(made: Path) -> None:

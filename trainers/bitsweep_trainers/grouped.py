@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation
-from bitsweep.trainer import Workspace
+from bitsweep.trainer import Round, Workspace
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import augment_each, normalise
 from bitsweep_trainers.loop import Done, Training
@@ -27,8 +27,6 @@ from bitsweep_trainers.stacked import (
     unstack,
     without,
 )
-
-Round = tuple[Evaluation | Diverged | None, ...]
 
 
 def run(trainings: Sequence[Training], workspaces: Sequence[Workspace]) -> Iterator[Round]:

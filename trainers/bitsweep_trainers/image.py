@@ -17,7 +17,7 @@ from torch import nn
 
 from bitsweep.errors import InputError
 from bitsweep.measurement import Evaluation
-from bitsweep.trainer import Workspace
+from bitsweep.trainer import Round, Workspace
 from bitsweep.trial import UNKNOWN_ALLOCATION, Trial
 from bitsweep_trainers import grouped, loop
 from bitsweep_trainers.data.augment import (
@@ -74,7 +74,7 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
 
 def train_group(
     trials: Sequence[Trial], workspaces: Sequence[Workspace]
-) -> Generator[grouped.Round, None, None]:
+) -> Generator[Round, None, None]:
     """Train trials that are equal but for seed and start as one network; yield rounds.
 
     A place of a round is its trial's evaluation, the Diverged that ended it, or None. Raise

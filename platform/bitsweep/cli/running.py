@@ -257,6 +257,8 @@ def _run_again(place: str, prefix: str, work: str | None, *, gpus: float, as_jso
             typer.echo(line)
         verdict = "identical to" if repeated["is_identical"] else "DIFFERENT from"
         typer.echo(f"trial {repeated['trial'][:12]}: {verdict} what the store holds")
+        if repeated["note"]:
+            typer.echo(repeated["note"])
     if not repeated["is_identical"]:
         raise typer.Exit(SOME_FAILED)
 
