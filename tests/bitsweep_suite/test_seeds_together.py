@@ -1,6 +1,7 @@
 """`resources.seeds_together`: what cannot be trained so is refused, and what else it means."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,11 +56,6 @@ def sweep(*arms: Arm, **changes: Any) -> Sweep:
         ),
         (sweep(task=toy_task(backend="compiled")), "expected task.backend eager"),
         (
-            sweep(task=toy_task(trainer="vectors")),
-            "the trainer 'vectors' trains one seed at a time; trainers that can train several: "
-            "image",
-        ),
-        (
             sweep(task=toy_task(trainer="bitsweep.testing:toy_layers")),
             "several seeds are trained by the function of its module with _group behind its name",
         ),
@@ -71,6 +67,23 @@ def test_what_cannot_be_trained_together_is_refused(refused: Sweep, expected: st
 
     assert raised.value.path == KEY and expected in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_an_installed_trainer_without_one_for_several_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "solo-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: solo\nVersion: 1.0\n")
+    trainer = "[bitsweep.trainers]\nsolo = bitsweep.testing:toy_train\n"
+    (installed / "entry_points.txt").write_text(trainer)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Problem) as raised:
+        check_sweep(sweep(task=toy_task(trainer="solo")), toy_declarations())
+
+    assert raised.value.path == KEY
+    can = "trainers that can train several: image, series, vectors"
+    assert f"the trainer 'solo' trains one seed at a time; {can}" in str(raised.value)
 
 
 @pytest.mark.parametrize("task", [toy_task(), STARTED, toy_task(backend="auto")])
