@@ -100,17 +100,19 @@ def test_numbers_do_not_depend_on_the_threads_or_on_the_memory_format() -> None:
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
-def test_numbers_are_those_of_a_processor_without_wide_vectors(bits: int) -> None:
+def test_a_processor_without_wide_vectors_finds_the_same_another_way(bits: int) -> None:
     grid = make_grid("unsigned", bits, "bitwise")
     x, G, z = values(grid)
     narrow = kernels_with((*native.FLAGS, "-U__AVX512F__"))
     hat, found = run(x, G, z, grid, "max", COMPILED)
     other_hat, other = run(x, G, z, grid, "max", narrow)
+    scale = float(found.x.abs().max())
 
-    assert torch.equal(hat, other_hat) and torch.equal(found.x, other.x)
+    assert torch.equal(hat, other_hat)
+    assert torch.allclose(found.x, other.x, rtol=1e-4, atol=1e-5 * scale)
     for one, another in zip(found[1:], other[1:], strict=True):
         assert one is not None and another is not None
-        assert torch.allclose(one, another, rtol=1e-5, atol=1e-5 * len(x) ** 0.5)
+        assert torch.allclose(one, another, rtol=1e-4, atol=1e-5 * len(x) ** 0.5)
 
 
 @pytest.mark.parametrize("sharing", ["off", "bitwise"])

@@ -15,25 +15,29 @@ namespace {
 
 constexpr int64_t SEARCHED = 64;  // elements that are looked through at once
 
-// Sixteen numbers, in as many registers as it takes; compilers add up by condition only so.
+constexpr int64_t VECTOR_BYTES = 64;
+
+// One register of numbers; compilers add up by condition in no other form.
 template <typename T>
 struct Vector {
+    static constexpr int64_t WIDTH = VECTOR_BYTES / sizeof(T);
     using Place = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
-    typedef T Numbers __attribute__((vector_size(LANES * sizeof(T))));
-    typedef Place Places __attribute__((vector_size(LANES * sizeof(T))));
-    typedef int32_t Runs __attribute__((vector_size(LANES * sizeof(int32_t))));
+    typedef T Numbers __attribute__((vector_size(VECTOR_BYTES)));
+    typedef Place Places __attribute__((vector_size(VECTOR_BYTES)));
+    typedef int32_t Runs __attribute__((vector_size(WIDTH * sizeof(int32_t))));
 };
 
-// What the edges take from each run, by slot and by lane.
+// What the edges take from each run, by slot and by place in a register.
 template <typename T, int SLOTS>
 struct Sums {
     using Numbers = typename Vector<T>::Numbers;
+    static constexpr int64_t WIDTH = Vector<T>::WIDTH;
     Numbers of[MOST_RUNS][SLOTS] = {};
 
     void take(int r, const int32_t* run, const T (*share)[SPAN], int64_t full) {
         Numbers kept[SLOTS];
         std::memcpy(kept, of[r], sizeof kept);
-        for (int64_t i = 0; i < full; i += LANES) {
+        for (int64_t i = 0; i < full; i += WIDTH) {
             typename Vector<T>::Runs runs;
             std::memcpy(&runs, run + i, sizeof runs);
             const auto is_here = __builtin_convertvector(runs, typename Vector<T>::Places) == r;
@@ -50,12 +54,12 @@ struct Sums {
         for (int r = 0; r < homes.num_runs; r++) {
             for (int s = 0; s < SLOTS; s++) {
                 const Slots<T>& slot = s < num_below ? homes.below[s] : homes.above[s - num_below];
-                double sum = 0;
-                for (int64_t lane = 0; lane < LANES; lane++) {
-                    sum += of[r][s][lane];
-                }
                 if (slot.outer[r] == slot.inner[r]) {
                     continue;
+                }
+                double sum = 0;
+                for (int64_t place = 0; place < WIDTH; place++) {
+                    sum += of[r][s][place];
                 }
                 sum /= homes.z[r];
                 dz[slot.outer[r]] -= sum;

@@ -31,6 +31,13 @@ struct Slots {
     int outer[MOST_RUNS] = {}, inner[MOST_RUNS] = {};
 };
 
+// Narrower vectors look up and pack number by number, and sorting is quicker then.
+#if defined(__AVX512F__)
+constexpr bool HAS_WIDE_VECTORS = true;
+#else
+constexpr bool HAS_WIDE_VECTORS = false;
+#endif
+
 // The tables, if the runs and the edges that count are few enough for them: else they do not serve.
 template <typename T>
 struct Homes {
@@ -41,7 +48,7 @@ struct Homes {
     Slots<T> below[MOST_NEAR], above[MOST_NEAR];  // the nearest ones first
 
     explicit Homes(const Runs& runs) : num_runs(runs.size()) {
-        if (num_runs > MOST_RUNS) {
+        if (!HAS_WIDE_VECTORS || num_runs > MOST_RUNS) {
             return;
         }
         for (int run = 0; run < num_runs; run++) {
