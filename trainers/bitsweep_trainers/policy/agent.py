@@ -117,13 +117,20 @@ def greedy(values: Tensor) -> Tensor:
     return is_best.to(torch.uint8).argmax(1)
 
 
-def greedy_choice(agent: nn.Module, price: float) -> Choose:
+def values_at(agent: Agent, t: int, features: Tensor, before: Tensor, price: float) -> Tensor:
+    """What the agent values each width at, at one lambda (N, m); states come from any device."""
+    here = agent.relative.device
+    prices = torch.full((len(features),), price, device=here)
+    values: Tensor = agent(t, features.to(here), before.to(here), prices)
+    return values
+
+
+def greedy_choice(agent: Agent, price: float) -> Choose:
     """Choose what the agent values most at one lambda."""
 
     @torch.no_grad()
     def choose(t: int, features: Tensor, before: Tensor) -> Tensor:
-        prices = torch.full((len(features),), price, device=features.device)
-        return greedy(agent(t, features, before, prices))
+        return greedy(values_at(agent, t, features, before, price)).to(features.device)
 
     return choose
 

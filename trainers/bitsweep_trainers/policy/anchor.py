@@ -11,7 +11,7 @@ from math import inf, sqrt
 import torch
 from torch import Tensor
 
-from bitsweep_trainers.policy.agent import Agent, greedy, greedy_choice
+from bitsweep_trainers.policy.agent import Agent, greedy, greedy_choice, values_at
 from bitsweep_trainers.policy.environment import (
     Choose,
     Environment,
@@ -80,8 +80,8 @@ def anchored_choice(agent: Agent, allocation: Tensor, *, price: float, margin: f
 
     @torch.no_grad()
     def choose(t: int, features: Tensor, before: Tensor) -> Tensor:
-        prices = torch.full((len(features),), price, device=features.device)
-        return anchored(agent(t, features, before, prices), int(allocation[t]), margin)
+        values = values_at(agent, t, features, before, price)
+        return anchored(values, int(allocation[t]), margin).to(features.device)
 
     return choose
 

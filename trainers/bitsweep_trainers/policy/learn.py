@@ -149,6 +149,7 @@ def learn(
         value = learner.value(*parts[2])
         if value > best_value:
             best, best_value = deepcopy(learner.agent), value
+    best.to(images.device)  # it learned on the CPU, where its draws and its replay are
     fitting = images[: plan.rollout_batch]
     seen = [environment.run(fitting, greedy_choice(best, one)) for one in plan.selection_lambdas]
     features = [torch.cat(list(one)) for one in zip(*(r.features for r in seen), strict=True)]

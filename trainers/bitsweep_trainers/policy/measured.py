@@ -170,6 +170,7 @@ def learn_policy(
         policy = learn(environment, *held_of(data), plan, draws, known=known)
         kept.keep(policy)
         save()
+    policy.agent.to(data.held_images.device)
     return policy
 
 
