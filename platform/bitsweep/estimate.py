@@ -44,10 +44,8 @@ def _plain_trials(plan: Plan) -> dict[str, Trial]:
     sweep = plan.sweep
     confirm = sweep.confirm.seeds if sweep.confirm else ()
     has_search = any(arm.space for arm in sweep.arms) or not confirm
-    starts = [
-        plan.start_trial(seed) for seed in (*confirm, *(sweep.search.seeds if has_search else ()))
-    ]
-    trials = {trial.id: trial for trial in starts if trial is not None}
+    seeds = (*confirm, *(sweep.search.seeds if has_search else ()))
+    trials = {trial.id: trial for trial in plan.starts(seeds)}
     for arm in sweep.arms:
         if arm.space or arm.source:
             continue

@@ -1,6 +1,6 @@
 """From a sweep and a choice of parameters to trials: arithmetic on records and declarations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import file_digest
@@ -76,8 +76,30 @@ class Plan:
             return {LEARNED: measured}
         return studies(self.sweep.objectives, measured)
 
-    def start_trial(self, seed: int) -> Trial | None:
-        """The training that the arms start from with this seed; None if the task has no start."""
+    def held_share(self, arm: Arm) -> float:
+        """The share of the training images that an arm holds out before its space is searched."""
+        method, bits = self.method(arm), self.measured_bits(arm, arm.parameters)
+        return method.held_share(self.resolved(method, arm.parameters, bits))
+
+    def starts(self, seeds: Sequence[int]) -> Iterator[Trial]:
+        """The starts that are needed whatever a search proposes, by seed."""
+        shares = {self.held_share(arm) for arm in self.sweep.arms}
+        for seed in seeds:
+            for share in sorted(shares):
+                if (start := self.start_trial(seed, held_share=share)) is not None:
+                    yield start
+
+    def start_of(self, trial: Trial) -> Trial | None:
+        """The task's start, if it is what a trial begins from."""
+        share = self.declarations.method(trial.method).held_share(trial.parameters)
+        start = self.start_trial(trial.seed, held_share=share)
+        return start if start is not None and start.id == trial.start else None
+
+    def start_trial(self, seed: int, *, held_share: float = 0.0) -> Trial | None:
+        """The training that arms start from with this seed; None if the task has no start.
+
+        held_share: what these arms hold out of the training images; it does without them too.
+        """
         task = self.sweep.task
         if task.start is None:
             return None
@@ -92,6 +114,7 @@ class Plan:
             start=None,
             splits=SEARCH_SPLITS,
             is_confirmed=self.sweep.confirm is not None and seed in self.sweep.confirm.seeds,
+            held_share=held_share,
         )
 
     def trials(
@@ -110,24 +133,29 @@ class Plan:
         """
         method = self.method(arm)
         given = {**arm.parameters, **parameters}
-        if start is None and (first := self.start_trial(seed)) is not None:
-            start = first.id
         widths = sorted(bits)
         groups = [tuple(widths)] if method.serves == "all" else [(one,) for one in widths]
+        resolved = [self.resolved(method, given, group) for group in groups]
         return tuple(
             self._trial(
                 method,
-                self.resolved(method, given, group),
+                values,
                 bits=group,
                 epochs=self.sweep.task.epochs if method.trains else 0,
                 seed=seed,
-                start=start,
+                start=start or self._start_id(method, values, seed=seed),
                 splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
                 is_confirmed=stage == "confirm",
                 learns_bits=method.learns_bits(given),
             )
-            for group in groups
+            for group, values in zip(groups, resolved, strict=True)
         )
+
+    def _start_id(
+        self, method: MethodDeclaration, parameters: Parameters, *, seed: int
+    ) -> str | None:
+        start = self.start_trial(seed, held_share=method.held_share(parameters))
+        return None if start is None else start.id
 
     def resolved(
         self, method: MethodDeclaration, given: Parameters, bits: tuple[Bits, ...]
@@ -167,14 +195,14 @@ class Plan:
             weight=max(one.weight for one in layers),
             activation=max(one.activation for one in layers),
         )
-        start = self.start_trial(seed)
+        parameters = self.resolved(method, arm.parameters, (widest,))
         return self._trial(
             method,
-            self.resolved(method, arm.parameters, (widest,)),
+            parameters,
             bits=(widest,),
             epochs=self.sweep.task.epochs if method.trains else 0,
             seed=seed,
-            start=None if start is None else start.id,
+            start=self._start_id(method, parameters, seed=seed),
             splits=CONFIRM_SPLITS if stage == "confirm" else SEARCH_SPLITS,
             is_confirmed=stage == "confirm",
             allocation=UNKNOWN_ALLOCATION if allocation is None else allocation.label,
@@ -193,9 +221,11 @@ class Plan:
         is_confirmed: bool,
         learns_bits: bool = False,
         allocation: str | None = None,
+        held_share: float = 0.0,
     ) -> Trial:
         """is_confirmed: it is of the confirm stage, or of a seed of that stage."""
         task, resources = self.sweep.task, self.sweep.resources
+        is_confirmed_together = is_confirmed and resources.seeds_together > 1
         world_size = resources.workers_per_trial if epochs else 1
         data = self.declarations.data_set(task.data)
         model = self.declarations.model(task.model)
@@ -224,13 +254,14 @@ class Plan:
             threads=resources.cpus_per_worker,
             world_size=world_size,
             sync_batch_norm=resources.sync_batch_norm and world_size > 1,
-            is_grouped=is_confirmed and resources.seeds_together > 1 and epochs > 0,
+            is_grouped=is_confirmed_together and epochs > 0 and not held_share,
             # What trains nothing runs in fp32 whatever the recipe: it stays the same trial.
             precision=task.precision if method.trains else "fp32",
             backend=self.backend if method.has_kernels else "eager",
             recipe=canonical_recipe(task.recipe, task.batch_size) if method.trains else PLAIN,
             learns_bits=learns_bits,
             allocation=allocation,
+            held_share=held_share,
         )
 
     def cost(

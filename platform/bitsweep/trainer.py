@@ -135,6 +135,8 @@ class MethodDeclaration:
     takes_allocations: it can run given bits per layer (`Trial.allocation`).
     has_kernels: what it trains is quantized by kernels of a backend; to others all are one.
     groups_seeds: seeds of one configuration can be trained as one grouped network.
+    held_share(parameters): of the training images, those it keeps from the network to learn or to
+    choose something on them; what the network starts from must not have seen them either.
     """
 
     name: str
@@ -164,6 +166,7 @@ class MethodDeclaration:
     takes_allocations: bool = False
     has_kernels: bool = False
     groups_seeds: bool = False
+    held_share: Callable[[Parameters], float] = lambda given: 0.0
     refuses: Mapping[str, str] = field(default_factory=dict)
 
     def refused(

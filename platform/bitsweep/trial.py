@@ -47,7 +47,8 @@ class Trial:
     `bits` is then its widest pair. It is "unknown" in a trial that could not be run, because what
     it takes from did not finish. `is_grouped`: it is trained as part of one network with others
     that differ in seed and start alone; who and how many these are changes no more than a device
-    does, the last digits, and is no part of the identity.
+    does, the last digits, and is no part of the identity. `held_share`: it is a start, and this
+    share of the training images is held out by what starts from it; it leaves out the same ones.
     """
 
     trainer: str
@@ -76,6 +77,7 @@ class Trial:
     allocation: str | None = None
     sync_batch_norm: bool = False
     is_grouped: bool = False
+    held_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.has_learned_bits and len(self.bits) != 1:
@@ -86,6 +88,8 @@ class Trial:
             raise ValueError("a trial's bits are ascending, each once, at least one")
         if min(self.epochs, self.seed) < 0 or min(self.batch_size, self.threads) < 1:
             raise ValueError("epochs and seed are >= 0, batch size and threads >= 1")
+        if not 0 <= self.held_share < 1:
+            raise ValueError(f"held_share is a share of the images, got {self.held_share}")
 
     @cached_property
     def id(self) -> str:
@@ -138,6 +142,8 @@ def trial_document(trial: Trial) -> dict[str, Any]:
         del document["sync_batch_norm"]  # as in the identities from before there was a choice
     if not trial.is_grouped:
         del document["is_grouped"]  # likewise
+    if not trial.held_share:
+        del document["held_share"]
     return document
 
 

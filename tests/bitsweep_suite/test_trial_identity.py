@@ -47,6 +47,7 @@ CHANGES: dict[str, Any] = {
     "world_size": 2,
     "sync_batch_norm": True,
     "is_grouped": True,
+    "held_share": 0.1,
     "threads": 2,
     "backend": "compiled",
     "weights_sha256": "3" * 64,

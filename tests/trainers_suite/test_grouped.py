@@ -511,10 +511,8 @@ def test_trials_that_differ_in_more_than_seed_and_start_are_refused(tmp_path: Pa
 
 
 def test_methods_that_group_seeds_have_the_plain_step() -> None:
-    """What a stack takes for granted: one mean loss, data that the method does not divide."""
-    plain = METHODS["fp32"]
-
+    """What a stack takes for granted: one mean loss, and the same data for every seed."""
     assert GROUPED == ["dorefa", "fp32", "lsq", "lsq_plus", "pact"]
     for name in GROUPED:
         assert METHODS[name].backward is cross_entropy_backward
-        assert METHODS[name].divide is plain.divide
+        assert DECLARED[name].held_share({}) == 0

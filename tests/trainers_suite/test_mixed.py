@@ -13,7 +13,7 @@ from bitsweep.cost import Convention, bitops
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.trial import Trial
-from bitsweep_trainers import loop
+from bitsweep_trainers import image, loop
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.evaluate import layer_bits
 from bitsweep_trainers.methods.bit_mixer import BIT_MIXER, num_steps_of
@@ -30,8 +30,7 @@ def mixer(**parameters: Value) -> Trial:
 
 def searched(trial: Trial) -> loop.Training:
     """A network that is not trained, with images held out."""
-    data = BIT_MIXER.divide(few(), trial, torch.Generator().manual_seed(0))
-    return training_of(trial, data)
+    return training_of(trial, image.divided(few(), trial))
 
 
 def test_the_teacher_is_the_start_network_and_no_part_of_the_state() -> None:

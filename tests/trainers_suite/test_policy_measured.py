@@ -1,5 +1,6 @@
 """A trial of ABN with a policy: what it measures besides its widths, and at what cost."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,9 +15,9 @@ from bitsweep.cost import Convention, bitops
 from bitsweep.measurement import Measurement, evaluation_document, parse_evaluation
 from bitsweep.store.rows import measurement_row
 from bitsweep.trial import Trial
-from bitsweep_trainers import loop
+from bitsweep_trainers import image, loop
 from bitsweep_trainers.data.load import Arrays
-from bitsweep_trainers.methods.table import METHODS
+from bitsweep_trainers.methods.declared import METHODS as DECLARED
 from bitsweep_trainers.policy import measured as measuring
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import layers_of, policy_measurements
@@ -38,7 +39,7 @@ def measured(run: int = 0) -> tuple[Measurement, ...]:
 
 
 def divided() -> Arrays:
-    return METHODS["abn"].divide(few(train=320), policy_trial(), loop.stream(0, "divide"))
+    return image.divided(few(train=320), policy_trial())
 
 
 def trained_in(folder: Path) -> tuple[Measurement, ...]:
@@ -177,4 +178,19 @@ def test_without_a_policy_nothing_is_held_out() -> None:
     data = few(train=64)
     trial = trial_of("abn", 2, 4)
 
-    assert METHODS["abn"].divide(data, trial, torch.Generator()) is data
+    assert image.divided(data, trial) is data
+
+
+def test_a_start_leaves_out_the_images_that_its_network_s_policy_learns_on() -> None:
+    data = few(train=320)
+    rows = torch.arange(320)
+    data = replace(data, train_images=rows.view(-1, 1, 1, 1).float(), train_labels=rows % 10)
+    trial = policy_trial()
+    share = DECLARED["abn"].held_share(trial.parameters)
+    start = replace(trial_of("fp32", epochs=1), held_share=share)
+    seen = image.divided(data, start).train_images.flatten().tolist()
+    held = image.divided(data, trial).held_images.flatten().tolist()
+
+    assert len(held) == 30
+    assert set(seen).isdisjoint(held)
+    assert sorted([*seen, *held]) == rows.tolist()

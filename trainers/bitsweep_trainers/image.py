@@ -36,6 +36,7 @@ from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.pretrained import load_weights
 from bitsweep_trainers.parallel import joined
+from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.sync_norm import synchronise
 
 CALIBRATION_IMAGES = 1024
@@ -51,14 +52,17 @@ def train(trial: Trial, workspace: Workspace) -> Generator[Evaluation, None, Non
     check(trial)
     device = device_of(workspace)
     make_repeatable(trial, device)
-    method = method_of(trial.method)
-    divided = method.divide(load_of(trial), trial, loop.stream(trial.seed, "divide"))
-    data = on_device(divided, device)
+    data = on_device(divided(load_of(trial), trial), device)
     network = untrained(trial, workspace, device)
     began = perf_counter()
     calibrate(network, trial, data)
     prepare = partial(
-        loop.prepare, network, method, trial=trial, data=data, augmentation=augmentation_of(trial)
+        loop.prepare,
+        network,
+        method_of(trial.method),
+        trial=trial,
+        data=data,
+        augmentation=augmentation_of(trial),
     )
     if trial.epochs:
         with joined(workspace, device) as group:
@@ -98,6 +102,12 @@ def train_group(
             )
         )
     yield from grouped.run(trainings, workspaces)
+
+
+def divided(data: Arrays, trial: Trial) -> Arrays:
+    """The data with the training images held out that the trial, or what starts from it, keeps."""
+    share = trial.held_share or DECLARED_METHODS[trial.method].held_share(trial.parameters)
+    return hold_out(data, share, loop.stream(trial.seed, "divide")) if share else data
 
 
 def untrained(trial: Trial, workspace: Workspace, device: torch.device) -> nn.Module:
@@ -187,6 +197,8 @@ def check_group(trials: Sequence[Trial]) -> None:
         raise InputError(refused[1])
     if not first.epochs:
         raise InputError("trials that train as one network train at least one epoch, got 0")
+    if first.held_share:
+        raise InputError("trials that hold images out have each its own data: train them alone")
     if first.backend != "eager":
         raise InputError(
             f"seeds are trained together with the backend eager alone, got {first.backend!r}"

@@ -80,3 +80,8 @@ def _check_checkpoint(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
     if not is_one and (plan.method(arm).serves == "all" or not set(own) <= set(theirs)):
         message = f"arm {parent.name!r} trains a network per width: which one is not told; "
         raise Problem((*path, "arm"), f"{message}expected an arm with one, or with the same bits")
+    share = plan.held_share(arm)
+    if share not in (0.0, plan.held_share(parent)):
+        message = f"{arm.method} holds {share:g} of the training images out, which the network of "
+        message += f"arm {parent.name!r} was trained on; start from [task.start] or from an arm "
+        raise Problem((*path, "take"), f"{message}that holds out as many")

@@ -20,7 +20,10 @@ def check_task_names(sweep: Sweep, declarations: Declarations) -> None:
         if method.needs_start:
             message = f"{method.name} needs a trained network itself; expected one that trains"
             raise Problem(("task", "start", "method"), message)
-        resolved(method, task.start.parameters, ("task", "start", "parameters"))
+        given = resolved(method, task.start.parameters, ("task", "start", "parameters"))
+        if method.held_share(given):
+            message = f"{method.name} holds training images out; a start trains on all it may see"
+            raise Problem(("task", "start", "parameters"), message)
 
 
 def check_task(sweep: Sweep, declarations: Declarations) -> None:

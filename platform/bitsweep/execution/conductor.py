@@ -206,10 +206,8 @@ class Conductor:
         """The starts of the search seeds first, then those of the confirm seeds."""
         confirm = self._sweep.confirm.seeds if self._sweep.confirm else ()
         searching = self._sweep.search.seeds if self._searches() else ()
-        for seed in (*searching, *confirm):
-            start = self._plan.start_trial(seed)
-            if start is not None:
-                self._ledger.enter(start, stage="start", arm="start")
+        for start in self._plan.starts((*searching, *confirm)):
+            self._ledger.enter(start, stage="start", arm="start")
 
     def _searches(self) -> bool:
         return self._sweep.confirm is None or any(arm.space for arm in self._sweep.arms)

@@ -73,7 +73,13 @@ class Ledger:
         study: Study | None = None,
         configuration: int | None = None,
     ) -> Entry:
-        """Write a trial into the sweep and, if it has not ended, into the queue."""
+        """Write a trial into the sweep and, if it has not ended, into the queue.
+
+        Its start comes before it, if it is one that nothing else needed yet.
+        """
+        start = self._plan.start_of(trial)
+        if start is not None and start.id not in self.entries:
+            self.enter(start, stage="start", arm="start")
         arm_id = None if study is None else study.arm_id
         self._recorder.add_trial(
             trial,

@@ -14,9 +14,9 @@ from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.layers import float_groups, step_group
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.bit_mixer import Progress, nested_steps, progress_of
+from bitsweep_trainers.methods.declared.abn import held_share
 from bitsweep_trainers.policy.kept import NAME, KeptPolicy
 from bitsweep_trainers.policy.measured import learn_policy, policy_measurements
-from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.supernet import (
     accumulate,
     decision_layers,
@@ -40,36 +40,25 @@ def _convert(network: nn.Module, trial: Trial, generator: torch.Generator) -> nn
         backend=trial.backend,
     )
     network.add_module("progress", progress_of(trial, num_steps_of(trial)))
-    if held_share(trial):
+    if held_share(trial.parameters):
         network.add_module(NAME, KeptPolicy())
     return network
 
 
 def num_steps_of(trial: Trial) -> int:
     """Steps of a whole training: epochs times whole batches."""
-    num_images = round((1 - held_share(trial)) * data_of(trial).sizes["train"])
+    num_images = round((1 - held_share(trial.parameters)) * data_of(trial).sizes["train"])
     return max(1, trial.epochs * max(1, num_images // trial.batch_size))
 
 
-def held_share(trial: Trial) -> float:
-    """The share of the training images that is kept for the policy."""
-    is_off = trial.parameters.get("policy", "off") == "off"
-    return 0.0 if is_off else float(trial.parameters["policy_share"])
-
-
-def _divide(data: Arrays, trial: Trial, generator: torch.Generator) -> Arrays:
-    share = held_share(trial)
-    return hold_out(data, share, generator) if share else data
-
-
 def _after(network: nn.Module, trial: Trial, data: Arrays, save: Callable[[], None]) -> None:
-    if held_share(trial):
+    if held_share(trial.parameters):
         save()
         learn_policy(network, trial, data, save)
 
 
 def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
-    return policy_measurements(network, trial, data) if held_share(trial) else ()
+    return policy_measurements(network, trial, data) if held_share(trial.parameters) else ()
 
 
 def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
@@ -182,7 +171,6 @@ ABN = Method(
     parameter_groups=_parameter_groups,
     backward=_backward,
     select=select_switchable,
-    divide=_divide,
     after=_after,
     finish=_finish,
 )

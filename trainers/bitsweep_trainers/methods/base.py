@@ -59,16 +59,14 @@ class Method:
     it does depends on these alone, and doing it again changes nothing.
     chosen(network, trial): the allocation to measure where bits are a result or given per layer;
     None: the network is measured at each of the trial's bits.
-    divide(data, trial, generator) -> the data with training images held out for `finish`, if the
-    method wants any.
     after(network, trial, data, save): what is learned on the trained network after the last epoch;
     it stays in the network's state, and save() keeps that, so that a killed trial goes on from
     there.
     finish(network, trial, data) -> measurements besides those at the widths, after the last epoch;
     the network stays as it is.
 
-    One that declares `groups_seeds` has the `backward` and `divide` of FP32, and its quantizers
-    run under torch.vmap: seeds that train together share the data and one forward pass.
+    One that declares `groups_seeds` has the `backward` of FP32 and holds nothing out, and its
+    quantizers run under torch.vmap: seeds that train together share data and one forward pass.
     """
 
     convert: Callable[[nn.Module, Trial, torch.Generator], nn.Module]
@@ -78,7 +76,6 @@ class Method:
     select: Callable[[nn.Module, Bits], None]
     begin_epoch: Callable[[nn.Module, Trial, int], None] = lambda network, trial, epoch: None
     chosen: Callable[[nn.Module, Trial], Chosen | None] = lambda network, trial: None
-    divide: Callable[[Arrays, Trial, torch.Generator], Arrays] = lambda data, trial, draws: data
     after: Callable[[nn.Module, Trial, Arrays, Callable[[], None]], None] = (
         lambda network, trial, data, save: None
     )

@@ -27,8 +27,8 @@ from bitsweep_trainers.layers import (
 )
 from bitsweep_trainers.losses import training_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
+from bitsweep_trainers.methods.declared.bit_mixer import held_share
 from bitsweep_trainers.mixed import mixed_measurements
-from bitsweep_trainers.policy.split import hold_out
 from bitsweep_trainers.quantizers.nested import NestedStep, Truncation
 from bitsweep_trainers.switchable import SwitchableStep, calibrate_widths
 from bitsweep_trainers.teacher import Teacher
@@ -91,14 +91,9 @@ def progress_of(trial: Trial, num_steps: int) -> Progress:
     return Progress(num_steps, parts=trial.recipe.micro_batches(trial.batch_size))
 
 
-def searched_share(trial: Trial) -> float:
-    """The share of the training images that is kept for the search."""
-    return float(trial.parameters["search_share"]) if "search" in trial.parameters else 0.0
-
-
 def num_steps_of(trial: Trial) -> int:
     """Steps of a whole training: epochs times whole batches."""
-    num_images = round((1 - searched_share(trial)) * data_of(trial).sizes["train"])
+    num_images = round((1 - held_share(trial.parameters)) * data_of(trial).sizes["train"])
     return max(1, trial.epochs * max(1, num_images // trial.batch_size))
 
 
@@ -214,13 +209,8 @@ def _loss(network: nn.Module, trial: Trial, images: Tensor, labels: Tensor) -> T
     )
 
 
-def _divide(data: Arrays, trial: Trial, generator: torch.Generator) -> Arrays:
-    share = searched_share(trial)
-    return hold_out(data, share, generator) if share else data
-
-
 def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
-    return mixed_measurements(network, trial, data) if searched_share(trial) else ()
+    return mixed_measurements(network, trial, data) if held_share(trial.parameters) else ()
 
 
 def _select(network: nn.Module, bits: Bits) -> None:
@@ -233,6 +223,5 @@ BIT_MIXER = Method(
     parameter_groups=_parameter_groups,
     backward=_backward,
     select=_select,
-    divide=_divide,
     finish=_finish,
 )

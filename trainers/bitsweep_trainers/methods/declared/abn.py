@@ -122,6 +122,12 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
         raise ValueError(f"uniform_share and rising_share are shares of one training: {shares}")
 
 
+def held_share(parameters: Parameters) -> float:
+    """The share of the training images that is kept for the policy."""
+    is_off = parameters.get("policy", "off") == "off"
+    return 0.0 if is_off else float(parameters["policy_share"])
+
+
 MIXES = {"random_networks": (1, 2, 3, 4)}
 LEARNS = {"policy": ("double_dqn", "reinforce")}
 DECLARATION = MethodDeclaration(
@@ -132,6 +138,7 @@ DECLARATION = MethodDeclaration(
     weight_bits=WEIGHT_BITS,
     numerics=1,
     has_kernels=True,
+    held_share=held_share,
     layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.04, source=GROUP),

@@ -109,6 +109,11 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
         )
 
 
+def held_share(parameters: Parameters) -> float:
+    """The share of the training images that is kept for the search."""
+    return float(parameters["search_share"]) if parameters.get("search", NONE) != NONE else 0.0
+
+
 DECLARATION = MethodDeclaration(
     name="bit_mixer",
     title="Bit-Mixer",
@@ -117,6 +122,7 @@ DECLARATION = MethodDeclaration(
     weight_bits=WEIGHT_BITS,
     numerics=1,
     has_kernels=True,
+    held_share=held_share,
     layer_kinds=ALL_KINDS,
     learning=("classification", "regression"),
     parameters=(
