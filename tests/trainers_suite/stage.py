@@ -19,6 +19,9 @@ backend_registration._setup_privateuseone_for_python_backend("stage")
 STAGE = torch.device("stage", 0)
 ATEN = torch.ops.aten
 COPIES = (ATEN._to_copy.default, ATEN.copy_.default)
+# What makes a host wait until a GPU has come so far; each is written down here.
+WAITING = (ATEN._local_scalar_dense.default, ATEN.nonzero.default, ATEN._unique2.default)
+WAITS: list[str] = []
 INDEXED = (ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default)
 
 
@@ -116,6 +119,8 @@ def performed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_staged = torch.device(kwargs["device"]).type == STAGE.type
         kwargs["device"] = "cpu"
     check_devices(func, args, leaves)
+    if staged and (func in WAITING or (func is ATEN._to_copy.default and not is_staged)):
+        WAITS.append(str(func))
     if is_staged and any(isinstance(one, torch.Generator) for one in leaves):
         raise RuntimeError(f"{func}: a CPU generator draws on the device {STAGE}")
     raw_args, raw_kwargs = tree_map_only(Staged, lambda one: one.raw, (args, kwargs))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.trainers_suite.trials import few, trial_of, workspace_in
+from tests.trainers_suite.trials import few, plain_network, trial_of, workspace_in
 from torch import Tensor
 
 from bitsweep.errors import Diverged
@@ -20,8 +20,9 @@ from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.space import Parameters
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial
-from bitsweep_trainers import image
+from bitsweep_trainers import image, loop
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
+from bitsweep_trainers.methods.table import method_of
 
 # They compute in another order where convolutions are not run on a CPU.
 OTHER_ORDER = {"mbquant"}
@@ -33,6 +34,7 @@ LEARNS: list[tuple[str, Parameters]] = [
     ("abn", POLICY),
     ("abn", {**POLICY, "policy": "double_dqn", "policy_updates": 2}),
 ]
+TRAINED = [name for name, one in DECLARED.items() if one.trains]
 Numbers = tuple[list[tuple[int, float]], dict[str, Any]]
 
 
@@ -177,6 +179,40 @@ def test_a_divergence_names_its_layer_there(stage: Callable[..., Any], tmp_path:
 
     assert "first in" in here
     assert stage(diverged, trial, tmp_path / "there") == here
+
+
+def waits_in_an_epoch(trial: Trial) -> list[str]:
+    """What the host waits for in the two steps of a second epoch."""
+    from tests.trainers_suite import stage
+
+    data = image.on_device(few(train=2 * trial.batch_size), stage.STAGE)
+    network = method_of(trial.method).convert(
+        plain_network(), trial, loop.stream(trial.seed, "convert")
+    )
+    network.to(stage.STAGE)
+    image.calibrate(network, trial, data)
+    training = loop.prepare(
+        network,
+        method_of(trial.method),
+        trial=trial,
+        data=data,
+        augmentation=image.augmentation_of(trial),
+    )
+    loop.train_epoch(training, 1)
+    stage.WAITS.clear()
+    loop.train_epoch(training, 2)
+    return list(stage.WAITS)
+
+
+@pytest.mark.parametrize("method", sorted(set(TRAINED) - {"adaqat"}))
+def test_in_a_step_the_host_waits_for_the_loss_alone(
+    method: str, stage: Callable[..., Any]
+) -> None:
+    """AdaQAT is left out: it decides from a loss at which bits its step runs."""
+    widths = (2, 4) if DECLARED[method].serves == "all" else (4,)
+    start = "0" * 64 if DECLARED[method].needs_start else None
+
+    assert len(stage(waits_in_an_epoch, trial_of(method, *widths, start=start))) == 2
 
 
 def mixed_sum() -> Tensor:

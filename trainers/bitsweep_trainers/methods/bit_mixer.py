@@ -61,6 +61,7 @@ class Progress(nn.Module):
     """Counts the steps of a training; a buffer, so that a restarted one goes on where it was.
 
     A step whose batch is computed in parts advances once a part; its share is that of its first.
+    The count is read back once: to read it at each step would make the host wait for a GPU.
     """
 
     steps_done: Tensor
@@ -70,20 +71,35 @@ class Progress(nn.Module):
         self.num_steps = num_steps
         self.parts = parts
         self.register_buffer("steps_done", torch.zeros((), dtype=torch.long))
+        self._count: int | None = None
+        self.register_load_state_dict_post_hook(_forget_count)  # type: ignore[no-untyped-call]
+
+    @property
+    def count(self) -> int:
+        """Steps, or parts of steps, that are done."""
+        if self._count is None:
+            self._count = int(self.steps_done)
+        return self._count
 
     @property
     def share(self) -> float:
         """The share of the training that is done."""
-        return min(1.0, int(self.steps_done) // self.parts / self.num_steps)
+        return min(1.0, self.count // self.parts / self.num_steps)
 
     @property
     def is_between_steps(self) -> bool:
         """True when all parts of the last step's batch are done."""
-        return int(self.steps_done) % self.parts == 0
+        return self.count % self.parts == 0
 
     def advance(self) -> None:
         """Count one step, or one part of it."""
+        self._count = self.count + 1
         self.steps_done += 1
+
+
+def _forget_count(progress: nn.Module, _: object) -> None:
+    assert isinstance(progress, Progress)
+    progress._count = None
 
 
 def progress_of(trial: Trial, num_steps: int) -> Progress:

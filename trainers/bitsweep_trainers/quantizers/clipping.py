@@ -37,10 +37,16 @@ def _levels_eager(x: Tensor, s: Tensor, n: int) -> Tensor:
 
 
 def _gradients_eager(u: Tensor, x: Tensor, s: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    level = s.item()
-    d_alpha = (u - inside(u, x, -inf, level)).sum()
+    d_alpha = (u - _between(u, x, -inf, s)).sum()
     # The factors cancel but for the rounding of the composed formula, which this keeps.
-    return inside(u, x, BELOW_ZERO, level).mul_(s).div_(n).mul_(n).div_(s), d_alpha
+    return _between(u, x, BELOW_ZERO, s).mul_(s).div_(n).mul_(n).div_(s), d_alpha
+
+
+def _between(u: Tensor, x: Tensor, low: float, s: Tensor) -> Tensor:
+    """u where low < x < s, else 0; one vectorised pass on a CPU, elsewhere s stays where it is."""
+    if x.is_cpu:
+        return inside(u, x, low, s.item())
+    return torch.where((x > low) & (x < s), u, 0.0)
 
 
 def _levels_formula(x: Tensor, s: Tensor, n: int) -> Tensor:
