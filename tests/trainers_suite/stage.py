@@ -123,6 +123,8 @@ def performed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         WAITS.append(str(func))
     if is_staged and any(isinstance(one, torch.Generator) for one in leaves):
         raise RuntimeError(f"{func}: a CPU generator draws on the device {STAGE}")
+    if func is ATEN._conj.default:
+        func = ATEN.conj_physical.default  # torch resolves lazy conjugates above its dispatcher
     raw_args, raw_kwargs = tree_map_only(Staged, lambda one: one.raw, (args, kwargs))
     result = func(*raw_args, **raw_kwargs)
     if func is ATEN.copy_.default:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.trainers_suite.path_trials import trial_on, write_series, write_vectors
 from tests.trainers_suite.trials import few, plain_network, trial_of, workspace_in
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from bitsweep.space import Parameters
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial
 from bitsweep_trainers import image, loop
+from bitsweep_trainers.data.load import load_of
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
 from bitsweep_trainers.methods.table import method_of
 
@@ -50,7 +52,7 @@ def on_stage(call: Callable[..., Any], *given: Any) -> Any:
 
     if torch.tensor.__module__ != stage.__name__:
         stage.open_stage()
-    vars(image)["device_of"] = lambda workspace: stage.STAGE
+    vars(image).update(device_of=lambda workspace: stage.STAGE, load_of=load_of)
     with stage.Stage():  # type: ignore[no-untyped-call]
         return call(*given)
 
@@ -179,6 +181,21 @@ def test_a_divergence_names_its_layer_there(stage: Callable[..., Any], tmp_path:
 
     assert "first in" in here
     assert stage(diverged, trial, tmp_path / "there") == here
+
+
+@pytest.mark.parametrize("write", [write_series, write_vectors])
+def test_series_and_vectors_measure_there_what_they_measure_on_the_cpu(
+    write: Callable[[Path], Path], stage: Callable[..., Any], tmp_path: Path
+) -> None:
+    trial = trial_on(write(tmp_path), "lsq", {})
+    here = all_sums(trial, tmp_path / "here")
+
+    assert stage(all_sums, trial, tmp_path / "there") == here
+
+
+def all_sums(trial: Trial, folder: Path) -> list[dict[str, float]]:
+    evaluations = list(image.train(trial, workspace_in(folder)))
+    return [dict(one.sums) for each in evaluations for one in each.measurements]
 
 
 def waits_in_an_epoch(trial: Trial) -> list[str]:
