@@ -14,12 +14,14 @@ from bitsweep.execution.worker import JobRun
 from bitsweep.measurement import Evaluation
 from bitsweep.run import folders_of
 from bitsweep.store.database import open_to_read
+from bitsweep.store.logs import read_lines
 from bitsweep.store.reader import Reader
 from bitsweep.trial import Finished, Outcome, Trial
 
 TRAINED_TOGETHER = (
-    "It was trained together with other seeds (seeds_together): alone its last digits differ, and "
-    "training carries them on. That says nothing against what the store holds."
+    "It was trained together with other seeds (seeds_together), and with which of them all the "
+    "time is not known here: alone its last digits differ, and training carries them on. That "
+    "says nothing against what the store holds."
 )
 # By epoch, split and allocation: (right answers, samples, sums of metrics) of each measurement.
 Facts = tuple[int | None, int, tuple[tuple[str, float], ...]]
@@ -33,28 +35,30 @@ def repeat_trial(
 
     Counts and sums are compared bit for bit. Writes nothing to the store. Where all numbers
     repeat, the network is kept under the trial's id, so that it can be exported. A trial that was
-    trained with others is a cohort of one here: its last digits may differ, as on another device.
+    trained with others is trained with them again; where its log does not tell with whom, it is
+    alone and its last digits may differ, as on another device.
     work: where the run kept its files; None: beside the store. gpus: of each worker. Raises
     InputError when its start's checkpoint is gone.
     """
     reader = Reader(open_to_read(store))
     trial = reader.trial(prefix)
     kept = folders_of(store, work)
-    start = _start_checkpoint(reader, trial, kept)
-    artifacts = kept.artifacts
+    group = _group(reader, trial, kept)
+    starts = [_start_checkpoint(reader, one, kept) for one in group]
     with tempfile.TemporaryDirectory(prefix="bitsweep-repeat-") as scratch:
-        job = Job(
-            trial=trial,
-            folders=Folders(
-                workspaces=Path(scratch), artifacts=artifacts, logs=Path(scratch) / "logs"
-            ),
-            start_checkpoint=start,
-            gpus=gpus,
+        folders = Folders(
+            workspaces=Path(scratch), artifacts=kept.artifacts, logs=Path(scratch) / "logs"
         )
+        jobs = {
+            one.id: Job(trial=one, folders=folders, start_checkpoint=start, gpus=gpus)
+            for one, start in zip(group, starts, strict=True)
+        }
+        job = jobs[trial.id]
         team = ProcessTeam() if trial.world_size > 1 else None
-        run = Cohort([job]) if trial.is_grouped else JobRun(job, followers=team)
+        is_grouped = trial.is_grouped
+        run = Cohort(list(jobs.values())) if is_grouped else JobRun(job, followers=team)
         try:
-            counted, outcome = _counts(_steps(run))
+            counted, outcome = _counts(_steps(run, trial.id))
         finally:
             run.close()
         standing = _standing(reader, trial)
@@ -71,8 +75,33 @@ def repeat_trial(
         "trial": trial.id,
         "is_identical": is_identical,
         "lines": lines,
-        "note": TRAINED_TOGETHER if trial.is_grouped and not is_identical else None,
+        "note": TRAINED_TOGETHER if is_grouped and len(jobs) == 1 and not is_identical else None,
     }
+
+
+def _group(reader: Reader, trial: Trial, kept: Folders) -> list[Trial]:
+    """The trials that it was trained with, itself among them, in the order of their network."""
+    if not trial.is_grouped:
+        return [trial]
+    members = group_members(kept.log_text(trial.id) or "", trial.short_id)
+    return [trial if one == trial.short_id else reader.trial(one) for one in members]
+
+
+def group_members(log: str, short_id: str) -> tuple[str, ...]:
+    """The short ids of a group's trials in order, from a member's log.
+
+    Only its own where the log does not tell the order, and where the trial was in one group first
+    and in another later.
+    """
+    events = [one for one in read_lines(log) if one.get("event") == "grouped"]
+    told = {(one.get("place"), str(one.get("others", "none"))) for one in events}
+    if len(told) != 1:
+        return (short_id,)
+    ((place, names),) = told
+    if place is None or names == "none":
+        return (short_id,)
+    others = names.split()
+    return (*others[:place], short_id, *others[place:])
 
 
 def _standing(reader: Reader, trial: Trial) -> Counts:
@@ -114,11 +143,11 @@ def _keep(job: Job) -> None:
         shutil.copyfile(final, target)
 
 
-def _steps(run: JobRun | Cohort) -> Iterator[Evaluation | Outcome]:
+def _steps(run: JobRun | Cohort, trial_id: str) -> Iterator[Evaluation | Outcome]:
     """All steps of the one trial, up to its outcome."""
     while True:
         if isinstance(run, Cohort):
-            yield from (step for _, step in run.step())
+            yield from (step for one, step in run.step() if one == trial_id)
         else:
             yield run.step()
 

@@ -11,11 +11,42 @@ from pathlib import Path
 import pytest
 from tests.bitsweep_suite import plugin
 from tests.bitsweep_suite.toys import SEARCHED, toy_sweep, toy_task
+from tests.trainers_suite.path_trials import write_series
 
 from bitsweep.plan import Plan
+from bitsweep.repeat import group_members
 from bitsweep.run import arm_digests
 from bitsweep.testing import toy_declarations
 
+PAIR = """
+schema = 1
+name = "pair"
+question = "Do two seeds as one network repeat?"
+reproduces = "no paper's table"
+expects = "yes"
+cost = "seconds"
+
+[task]
+data = "./series.csv"
+trainer = "series"
+model = "signal-cnn"
+epochs = 2
+bits = [4]
+batch_size = 8
+
+[[arms]]
+name = "lsq"
+method = "lsq"
+
+[[objectives]]
+metric = "top1_percent"
+
+[confirm]
+seeds = [0, 1]
+
+[resources]
+seeds_together = 2
+"""
 ELSEWHERE = ("--store", "kept/results.db", "--workspaces", "kept/work")
 
 
@@ -68,7 +99,7 @@ def test_the_printed_command_gives_the_same_numbers(stage: str, count: int, made
     assert done.stdout.count("the store has the same") == count  # 3 epochs, confirmed on test
 
 
-def test_a_trial_that_was_trained_with_others_is_repeated_alone(tmp_path: Path) -> None:
+def test_a_trial_that_was_trained_with_others_is_repeated_with_them(tmp_path: Path) -> None:
     plugin.install(tmp_path, plugin.TOGETHER)
     assert plugin.run_sweep(tmp_path, *ELSEWHERE)["trials_failed"] == 0
     trial = a_trial(tmp_path, "confirm")
@@ -80,11 +111,51 @@ def test_a_trial_that_was_trained_with_others_is_repeated_alone(tmp_path: Path) 
         )
         connection.commit()
     other = ran(tmp_path, printed(tmp_path, trial))
+    for log in tmp_path.glob(f"kept/work/logs/{trial}.jsonl"):
+        log.unlink()
+    alone = ran(tmp_path, printed(tmp_path, trial))
 
     assert (done.returncode, "identical" in done.stdout) == (0, True), done.stdout + done.stderr
     assert json.loads(dry.stdout)["trials_to_run"] == 0
     assert "together with other seeds" not in done.stdout
-    assert (other.returncode, "together with other seeds" in other.stdout) == (1, True)
+    assert (other.returncode, "together with other seeds" in other.stdout) == (1, False)
+    assert (alone.returncode, "together with other seeds" in alone.stdout) == (1, True)
+
+
+def event(place: int, *others: str) -> str:
+    """A line of a log."""
+    return json.dumps({"event": "grouped", "place": place, "others": " ".join(others) or "none"})
+
+
+@pytest.mark.parametrize(
+    ("lines", "members"),
+    [
+        ([event(1, "a", "b")], ("a", "own", "b")),
+        ([event(0, "a"), event(0, "a")], ("own", "a")),
+        ([event(0)], ("own",)),
+        ([event(0, "a"), event(0, "b")], ("own",)),
+        (['{"event": "grouped", "others": "a"}'], ("own",)),
+        (["{cut"], ("own",)),
+        ([], ("own",)),
+    ],
+)
+def test_a_log_tells_with_whom_a_trial_was_trained(
+    lines: list[str], members: tuple[str, ...]
+) -> None:
+    assert group_members("\n".join(lines), "own") == members
+
+
+def test_real_networks_that_were_trained_together_repeat_to_the_last_bit(tmp_path: Path) -> None:
+    (tmp_path / "pair.toml").write_text(PAIR, encoding="utf-8")
+    write_series(tmp_path)
+    run = ("run", "pair.toml", "--executor", "local", "--mlflow", "none")
+    done = plugin.bitsweep(tmp_path, *run)
+    assert done.returncode == 0, done.stderr
+    shown = plugin.bitsweep(tmp_path, "show", "pair", "--json")
+    trials = [one["trial_id"] for one in json.loads(shown.stdout)["trials"]]
+    repeated = [plugin.bitsweep(tmp_path, *run, "--trial", one[:12]) for one in trials]
+
+    assert [one.returncode for one in repeated] == [0, 0], repeated[0].stdout
 
 
 def test_the_smallest_difference_of_a_sum_is_seen(made: Path) -> None:

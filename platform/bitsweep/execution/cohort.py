@@ -184,9 +184,9 @@ class Cohort:
         """Start the trainer with the members that there are."""
         self._seated = tuple(self._members)
         trials = [member.trial for member in self._seated]
-        for member in self._seated:
+        for place, member in enumerate(self._seated):
             others = [one.short_id for one in trials if one is not member.trial]
-            member.run.log.write("grouped", others=" ".join(others) or "none")
+            member.run.log.write("grouped", place=place, others=" ".join(others) or "none")
         trainer = self._trainer or load_group_trainer(trials[0].trainer)
         workspaces = [member.seat.workspace for member in self._seated]
         return iter(trainer(trials, [one for one in workspaces if one is not None]))
