@@ -245,7 +245,7 @@ class Plan:
             weights_path=task.weights if start is None else None,
             weights_sha256=file_sha256(task.weights) if task.weights and start is None else None,
             numerics={
-                "method": method.numerics,
+                "method": method.numerics_on.get(model.name, method.numerics),
                 "model": model.numerics,
                 "loop": self.declarations.loop_numerics,
             },

@@ -137,6 +137,7 @@ class MethodDeclaration:
     groups_seeds: seeds of one configuration can be trained as one grouped network.
     held_share(parameters): of the training images, those it keeps from the network to learn or to
     choose something on them; what the network starts from must not have seen them either.
+    numerics_on: `numerics` on models, by name, on which it is another than elsewhere.
     """
 
     name: str
@@ -167,6 +168,7 @@ class MethodDeclaration:
     has_kernels: bool = False
     groups_seeds: bool = False
     held_share: Callable[[Parameters], float] = lambda given: 0.0
+    numerics_on: Mapping[str, int] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
 
     def refused(

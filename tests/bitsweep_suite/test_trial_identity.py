@@ -70,6 +70,7 @@ def planned(
     recipe: Recipe = PLAIN,
     precision: Precision = "fp32",
     backend: Backend = "eager",
+    model: str = "small-cnn",
     **parameters: Any,
 ) -> tuple[Trial, ...]:
     """The trials of an arm of a real method, with these parameters searched."""
@@ -81,7 +82,7 @@ def planned(
         cost="",
         task=Task(
             data="fashion-mnist-6k",
-            model="small-cnn",
+            model=model,
             epochs=1,
             bits=tuple(tied(one) for one in bits),
             start=Start(method="fp32", epochs=1),
@@ -288,6 +289,16 @@ def test_auto_is_settled_by_the_compiler_that_is_here(
     monkeypatch.setenv("CXX", compiler)
 
     assert planned("lsq", 4, backend="auto")[0].backend == backend
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "numerics"),
+    [("abn", "resnet18-small", 2), ("abn", "resnet20-b", 1), ("lsq", "resnet18-small", 1)],
+)
+def test_a_method_may_have_other_numerics_on_some_models(
+    method: str, model: str, numerics: int
+) -> None:
+    assert planned(method, 4, model=model)[0].numerics["method"] == numerics
 
 
 def test_a_method_that_does_not_train_has_no_epochs() -> None:

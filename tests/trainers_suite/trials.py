@@ -52,7 +52,7 @@ def trial_of(method: str, *widths: int, model: str = "small-cnn", **changes: Any
         "batch_size": BATCH_SIZE,
         "seed": 0,
         "numerics": {
-            "method": declared.numerics,
+            "method": declared.numerics_on.get(model, declared.numerics),
             "model": MODELS[model].numerics,
             "loop": LOOP_NUMERICS,
         },

@@ -14,11 +14,11 @@ from bitsweep_trainers.methods.declared.common import (
     weight_decay,
 )
 from bitsweep_trainers.methods.declared.shared_weights import END_SCALARS, equal_bits_only
+from bitsweep_trainers.models.projections import REKEYED, projected_block
 
 PAPER = "arXiv 2204.09992"
 GROUP = "later code of the same group (CVPR 2024)"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
-SHORTCUT = "shortcut"
 INERT_ALONE = (
     "weight_source",
     "norms",
@@ -50,10 +50,9 @@ def decisions_of(paths: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """
     groups: dict[int, list[int]] = {}
     for index, path in enumerate(paths):
-        block, _, _ = path.partition(f".{SHORTCUT}.")
+        block = projected_block(path)
         in_block = [one for one in range(index) if paths[one].startswith(f"{block}.")]
-        first = in_block[0] if block != path and in_block else index
-        groups.setdefault(first, []).append(index)
+        groups.setdefault(in_block[0] if in_block else index, []).append(index)
     return tuple(tuple(group) for group in groups.values())
 
 
@@ -137,6 +136,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    numerics_on=REKEYED,
     has_kernels=True,
     held_share=held_share,
     layer_kinds=ALL_KINDS,

@@ -14,10 +14,10 @@ from bitsweep_trainers.methods.declared.common import (
     weight_decay,
 )
 from bitsweep_trainers.methods.declared.shared_weights import END_SCALARS, equal_bits_only
+from bitsweep_trainers.models.projections import REKEYED, projected_block
 
 PAPER = "arXiv 2103.17267"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
-SHORTCUT = "shortcut"
 INERT_ALONE = ("truncation", "uniform_share", "search", "search_share")
 NONE = "none"
 
@@ -32,7 +32,7 @@ def reader_of(names: Sequence[str], index: int) -> str:
     'head.linear'
     """
     behind = names[index + 1 :]
-    return next((one for one in behind if SHORTCUT not in one.split(".")), names[-1])
+    return next((one for one in behind if projected_block(one) is None), names[-1])
 
 
 def num_transitions(layers: Sequence[Layer], index: int, num_widths: int) -> int:
@@ -121,6 +121,7 @@ DECLARATION = MethodDeclaration(
     serves="all",
     weight_bits=WEIGHT_BITS,
     numerics=1,
+    numerics_on=REKEYED,
     has_kernels=True,
     held_share=held_share,
     layer_kinds=ALL_KINDS,

@@ -9,6 +9,7 @@ from functools import cache
 from itertools import product
 
 from bitsweep.cost import Layer
+from bitsweep_trainers.models.projections import projected_block
 
 BRANCH_BITS = 2
 NARROW_RATIO = (0.48, 0.50)
@@ -273,11 +274,7 @@ def mac_ratio(body: Sequence[Layer], widths: Mapping[int, int]) -> float:
 
 
 def _main_path(body: Sequence[Layer]) -> list[Layer]:
-    return [layer for layer in body if not _is_shortcut(layer)]
-
-
-def _is_shortcut(layer: Layer) -> bool:
-    return ".shortcut" in layer.name
+    return [layer for layer in body if projected_block(layer.name) is None]
 
 
 def _slices(body: Sequence[Layer], widths: Mapping[int, int]) -> dict[str, NarrowLayer]:
@@ -287,8 +284,9 @@ def _slices(body: Sequence[Layer], widths: Mapping[int, int]) -> dict[str, Narro
     entries: dict[str, tuple[int, int]] = {}
     slices: dict[str, NarrowLayer] = {}
     for layer in body:
-        if _is_shortcut(layer):
-            full, narrow = entries[layer.name.split(".shortcut")[0]]
+        block = projected_block(layer.name)
+        if block is not None:
+            full, narrow = entries[block]
             out = here[1]
         else:
             full, narrow = here
