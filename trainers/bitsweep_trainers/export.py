@@ -15,8 +15,8 @@ from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays, load_of
-from bitsweep_trainers.evaluate import EVALUATION_BATCH
 from bitsweep_trainers.image import check, make_repeatable
+from bitsweep_trainers.judging import EVALUATION_BATCH
 from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.packed import file

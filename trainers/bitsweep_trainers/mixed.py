@@ -12,13 +12,15 @@ from torch.nn.functional import cross_entropy
 
 from bitsweep.bits import Allocation, tied
 from bitsweep.cost import LayerBits
-from bitsweep.measurement import Allocator, Measurement, Split
+from bitsweep.measurement import Allocator, Measurement, Protocol, Split
 from bitsweep.trial import Trial
 from bitsweep_trainers.answers import answers_of
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.judging import judged
 from bitsweep_trainers.layers import quantized_layers
+from bitsweep_trainers.methods.base import Chosen
 from bitsweep_trainers.methods.declared.bit_mixer import allocation_layer_bits
 from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.policy.baselines import greedy_path
@@ -118,6 +120,28 @@ def _measure(
         sums={"loss": loss_sum},
         layer_bits=mixed_layer_bits(trial, bits),
         answers=answers_of(hits, split),
+    )
+
+
+def measure_listed(
+    network: nn.Module,
+    trial: Trial,
+    data: Arrays,
+    *,
+    split: Split,
+    widths: Sequence[int],
+    protocol: Protocol,
+) -> Measurement:
+    """Run the trained network at a listed allocation, one width per layer of the body."""
+    allocate(network, widths)
+    allocation = Allocation(layers=tuple(tied(one) for one in widths))
+    return judged(
+        network,
+        data,
+        split=split,
+        chosen=Chosen(allocation=allocation, allocator="random"),
+        layer_bits=mixed_layer_bits(trial, widths),
+        protocol=protocol,
     )
 
 

@@ -4,7 +4,7 @@ Conversion, allocations and their sampling, the gradients of one step, batch-nor
 chooses bits per image stands in `policy`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Literal
@@ -28,6 +28,7 @@ from bitsweep_trainers.switchable import Norm, SwitchableNorm, SwitchableStep, s
 
 WeightSource = Literal["latent", "nested"]
 StepStart = Literal["lsq", "three_sigma"]
+Allocate = Callable[[nn.Module, Sequence[int]], None]
 
 
 def three_sigma_step(weights: Tensor, bits: int) -> Tensor:
@@ -231,12 +232,16 @@ def norms_of(network: nn.Module) -> list[Norm]:
 
 @torch.no_grad()
 def estimate_norms(
-    network: nn.Module, batches: Sequence[Tensor], allocations: Sequence[Sequence[int]]
+    network: nn.Module,
+    batches: Iterable[Tensor],
+    allocations: Sequence[Sequence[int]],
+    *,
+    allocate: Allocate = allocate,
 ) -> None:
     """Replace the statistics of the norms that run by their means over allocations and batches.
 
-    Normalised images without augmentation, (N, C, H, W) each; weights stay. The network is left
-    in evaluation mode at the last allocation.
+    Normalised images without augmentation, (N, C, H, W) each, iterated once per allocation;
+    weights stay. The network is left in evaluation mode at the last allocation.
     """
     norms = norms_of(network)
     momenta = [one.momentum for one in norms]
@@ -256,12 +261,16 @@ def estimate_norms(
 
 @contextmanager
 def re_estimated(
-    network: nn.Module, batches: Sequence[Tensor], allocations: Sequence[Sequence[int]]
+    network: nn.Module,
+    batches: Iterable[Tensor],
+    allocations: Sequence[Sequence[int]],
+    *,
+    allocate: Allocate = allocate,
 ) -> Iterator[None]:
     """Within the block, norms have statistics of just these allocations; then their own again."""
     norms = norms_of(network)
     kept = [{name: one.clone() for name, one in norm.named_buffers()} for norm in norms]
-    estimate_norms(network, batches, allocations)
+    estimate_norms(network, batches, allocations, allocate=allocate)
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from bitsweep.analysis.by_image import Answers, ByImage, by_image
 from bitsweep.analysis.equivalence import Equivalence
 from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner_notes
+from bitsweep.analysis.listed import listed_notes
 from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
 from bitsweep.analysis.pareto import Point, hypervolume, normalised_area
 from bitsweep.analysis.published import Published
@@ -137,6 +138,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
             *(area_notes(cells) if sweep.metric == "top1_percent" else ()),
             *search_notes(reader, sweep),
             *winner_notes(rows, sweep),
+            *listed_notes(reader.listed_results(sweep.name), sweep, stage=stage, split=split),
             *cost_notes(reader, sweep),
         ),
         missing=_missing(trials, stage=stage),

@@ -74,7 +74,7 @@ def trial_view(reader: Reader, prefix: str) -> TrialView:
 def _curves(scores: Sequence[Score], metric: str) -> list[Curves]:
     """A panel per split, a line per allocation; splits measured but once have a point each."""
     look = shown(metric)
-    measured = [one for one in scores if metric in one.metrics]
+    measured = [one for one in scores if metric in one.metrics and not one.is_listed]
     panels = []
     for split in dict.fromkeys(one.split for one in measured):
         here = [one for one in measured if one.split == split]
@@ -104,7 +104,7 @@ def _curves(scores: Sequence[Score], metric: str) -> list[Curves]:
 def _log(scores: Sequence[Score], metric: str) -> list[str]:
     look = shown(metric)
     lines = []
-    for one in scores[-LAST_LINES:]:
+    for one in [one for one in scores if not one.is_listed][-LAST_LINES:]:
         value = look.number(one.metric(metric)) if metric in one.metrics else "-"
         lines.append(
             f"{one.recorded_at[:19].replace('T', ' ')}  epoch {one.epoch:>3}  {one.split:<10}  "

@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,7 @@ from bitsweep.errors import InputError
 if TYPE_CHECKING:
     from bitsweep.analysis.table import Table
     from bitsweep.store.reader import Reader
+    from bitsweep.store.records import Score
     from bitsweep.trial import Trial
 
 
@@ -145,6 +147,7 @@ def _show_trial(
     command: bool,
     as_json: bool,
 ) -> None:
+    from bitsweep.analysis.listed import listed_of
     from bitsweep.analysis.policies import policy_reports
     from bitsweep.store.dynamic import dynamic_rows
 
@@ -153,12 +156,21 @@ def _show_trial(
         again = reader.sweep(reader.sweep_of(trial.id)).command
         typer.echo(f"{_placed(_run_here(again), places)} --trial {trial.short_id}")
         return
-    document = _document(reader, trial)
+    scores = reader.scores(trial.id)
+    metric = next((one.metrics[0] for one in scores if one.is_listed), "loss")
+    lists = listed_of(scores, metric=metric)
     reports = policy_reports(dynamic_rows(reader, trial.id))
     if as_json:
-        policies = [one.document() for one in reports]
-        typer.echo(json.dumps(document | ({"policies": policies} if policies else {})))
+        document = _document(reader, trial, scores)
+        if lists:
+            document["listed_allocations"] = {
+                split: [asdict(one) for one in some] for split, some in lists.items()
+            }
+        if reports:
+            document["policies"] = [one.document() for one in reports]
+        typer.echo(json.dumps(document))
         return
+    document = _document(reader, trial, [one for one in scores if not one.is_listed])
     for key, value in document.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
             typer.echo(f"{key}:")
@@ -166,14 +178,19 @@ def _show_trial(
                 typer.echo("  " + ", ".join(f"{name} {cell}" for name, cell in row.items()))
         else:
             typer.echo(f"{key}: {value}")
+    for split, some in lists.items():
+        told = "; ".join(one.told(metric) for one in some)
+        typer.echo(f"{some[0].num_allocations} random allocations on {split}: {told}")
     if reports:
         typer.echo("policies:")
     for one in reports:
         typer.echo(f"  {one.line()}")
 
 
-def _document(reader: "Reader", trial: "Trial") -> dict[str, Any]:  # JSON
-    """What the store knows of a trial."""
+def _document(
+    reader: "Reader", trial: "Trial", scores: "Sequence[Score]"
+) -> dict[str, Any]:  # JSON
+    """What the store knows of a trial, with these of its measurements."""
     from bitsweep.trial import status_of, trial_document
 
     ended = reader.ended([trial.id]).get(trial.id)
@@ -189,13 +206,20 @@ def _document(reader: "Reader", trial: "Trial") -> dict[str, Any]:  # JSON
                 "epoch": one.epoch,
                 "split": one.split,
                 "allocation": one.allocation,
+                **_origin(one),
                 "correct": one.correct,
                 "total": one.total,
                 "loss": None if one.loss_sum is None else one.loss_sum / one.total,
             }
-            for one in reader.scores(trial.id)
+            for one in scores
         ],
     }
+
+
+def _origin(one: "Score") -> dict[str, str]:
+    """Who chose the bits and how batch norms were estimated, where that is out of the ordinary."""
+    told = {"allocator": one.allocator, "protocol": one.protocol}
+    return {key: value for key, value in told.items() if value not in ("fixed", "running")}
 
 
 TableFormat = Literal["text", "markdown", "latex", "csv", "json"]

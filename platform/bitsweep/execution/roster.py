@@ -10,7 +10,7 @@ from bitsweep.plan import configuration_digest
 from bitsweep.search.base import Search, Told, Verdict
 from bitsweep.search.pareto import winners
 from bitsweep.space import Parameters, Value
-from bitsweep.store.records import Score
+from bitsweep.store.records import Score, is_listed
 from bitsweep.sweep import Arm, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, Trial
 
@@ -41,7 +41,11 @@ class Entry:
 
     def note(self, evaluation: Evaluation, metrics: Sequence[str]) -> None:
         """Keep the newest validation values: by metric, then by allocation."""
-        on_validation = [one for one in evaluation.measurements if one.split == "validation"]
+        on_validation = [
+            one
+            for one in evaluation.measurements
+            if one.split == "validation" and not is_listed(one.allocator, one.allocation.label)
+        ]
         self.note_values(
             evaluation.epoch,
             {
@@ -75,7 +79,7 @@ def values_at(
     trial: Trial, scores: Sequence[Score], epoch: int, metrics: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """The validation values of one epoch of a trial."""
-    seen = [score for score in scores if score.epoch == epoch]
+    seen = [score for score in scores if score.epoch == epoch and not score.is_listed]
     return {
         name: {label_of(trial, one.allocation): one.metric(name) for one in seen}
         for name in metrics

@@ -43,6 +43,10 @@ class RuleRow:
 
 # Bits that are learned change from epoch to epoch: they stand under one label.
 _LABEL = case((schema.trials.c.bits == LEARNED, LEARNED), else_=schema.allocations.c.label)
+# A list of random allocations has no price; that of a policy's rivals has one.
+_NOT_LISTED = (schema.measurements.c.allocator != "random") | (
+    schema.measurements.c["lambda"].is_not(None)
+)
 _MEMBERS = schema.memberships.join(schema.arms, schema.arms.c.id == schema.memberships.c.arm_id)
 
 
@@ -61,6 +65,7 @@ def layered_arms(reader: Reader, sweep_id: int) -> list[tuple[str, str]]:
         )
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "confirm") & (table.c.split == "validation"))
+        .where(_NOT_LISTED)
         .order_by(arms.c.position, "label")
     )
     return [(row["arm"], row["label"]) for row in reader.rows(query)]
@@ -140,7 +145,7 @@ def rule_rows(reader: Reader, sweep_id: int, *, metric: str, split: str) -> list
         )
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "confirm") & (table.c.split == split))
-        .where((table.c.allocator != "fixed") & value.is_not(None))
+        .where((table.c.allocator != "fixed") & value.is_not(None) & _NOT_LISTED)
         .order_by(arms.c.name, table.c.allocator, table.c["lambda"], trials.c.seed)
     )
     rows = list({(row["arm"], row["id"]): row for row in reader.rows(query)}.values())

@@ -207,6 +207,8 @@ class Reader:
                 table.c.epoch,
                 table.c.split,
                 allocations.c.label.label("allocation"),
+                table.c.allocator,
+                table.c.protocol,
                 table.c.correct,
                 table.c.total,
                 table.c.loss_sum,
@@ -226,7 +228,17 @@ class Reader:
         return [Score(**row) for row in self.rows(query)]
 
     def results(self, sweep: str, *, where: Mapping[str, str] | None = None) -> list[ResultRow]:
-        """What the trials of one sweep measured at their last epoch, filtered by equal columns."""
+        """What the trials of one sweep measured at their last epoch, filtered by equal columns.
+
+        Without listed allocations: of these `listed_results` tells.
+        """
+        return [row for row in self._results(sweep, where) if not row.is_listed]
+
+    def listed_results(self, sweep: str) -> list[ResultRow]:
+        """What the trials of one sweep measured at a list of random allocations."""
+        return [row for row in self._results(sweep, {"allocator": "random"}) if row.is_listed]
+
+    def _results(self, sweep: str, where: Mapping[str, str] | None) -> list[ResultRow]:
         conditions = "".join(f" AND r.{name} = :{name}" for name in where or {})
         names = [name for name in ResultRow.__dataclass_fields__ if name != "bits"]
         columns = ", ".join(f"r.{name}" for name in names)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bitsweep.bits import LEARNED
+from bitsweep.bits import LEARNED, parse_allocation
 from bitsweep.space import Value
 from bitsweep.sweep import Stage
 from bitsweep.trial import Outcome
@@ -26,6 +26,15 @@ class Ended:
     sweep_id: int
 
 
+def is_listed(allocator: str, allocation: str) -> bool:
+    """Whether an allocation was measured as one of a random list, and not chosen by anything.
+
+    >>> is_listed("random", "w=[2,4] a=[2,4]"), is_listed("random", "policy:random@0.2")
+    (True, False)
+    """
+    return allocator == "random" and parse_allocation(allocation).policy is None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """One measurement without its trial: what the search looks at."""
@@ -33,11 +42,18 @@ class Score:
     epoch: int
     split: str
     allocation: str
+    allocator: str
+    protocol: str
     correct: int | None
     total: int
     loss_sum: float | None
     metric_sums: Mapping[str, float]
     recorded_at: str
+
+    @property
+    def is_listed(self) -> bool:
+        """It is one of a list of allocations, of which mean and sd are told."""
+        return is_listed(self.allocator, self.allocation)
 
     def metric(self, name: str) -> float:
         """top1_percent, loss or another metric; KeyError where it was not measured."""
@@ -72,6 +88,8 @@ class ResultRow:
     status: str
     split: str
     allocation: str
+    allocator: str
+    protocol: str
     correct: int | None
     total: int
     loss: float | None
@@ -80,6 +98,11 @@ class ResultRow:
     mean_weight_bits: float
     value: float | None
     bits: str
+
+    @property
+    def is_listed(self) -> bool:
+        """It is one of a list of allocations, of which mean and sd are told."""
+        return is_listed(self.allocator, self.allocation)
 
     @property
     def column(self) -> str:

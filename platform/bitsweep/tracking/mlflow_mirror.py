@@ -140,7 +140,11 @@ class MlflowMirror:
             run_id = state.run_id if state else self._create(sweep, experiment, row, trial)
             params = [Param(name, str(value)) for name, value in _params(trial).items()]
             state = _Shown(run_id=run_id, epoch=-1, status="running")
-        scores = [one for one in self._reader.scores(row.trial_id) if one.epoch > state.epoch]
+        scores = [
+            one
+            for one in self._reader.scores(row.trial_id)
+            if one.epoch > state.epoch and not one.is_listed
+        ]
         newest = max((one.epoch for one in scores), default=state.epoch)
         tags = [
             RunTag("bitsweep.epoch", str(newest)),

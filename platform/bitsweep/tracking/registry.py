@@ -107,7 +107,8 @@ def _tags(reader: Reader, row: TrialRow, checkpoint: str) -> dict[str, str]:
     """What tells the versions apart: bits, seed, and what was measured at the last epoch."""
     scores = reader.scores(row.trial_id)
     last = max((one.epoch for one in scores), default=0)
-    measured = {_key(one): str(one.metric(one.metrics[0])) for one in scores if one.epoch == last}
+    newest = [one for one in scores if one.epoch == last and not one.is_listed]
+    measured = {_key(one): str(one.metric(one.metrics[0])) for one in newest}
     return {
         "bitsweep.trial": row.trial_id,
         "bitsweep.method": row.method,

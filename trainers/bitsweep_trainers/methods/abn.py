@@ -16,9 +16,15 @@ from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.bit_mixer import Progress, nested_steps, progress_of
 from bitsweep_trainers.methods.declared.abn import held_share
 from bitsweep_trainers.policy.kept import NAME, KeptPolicy
-from bitsweep_trainers.policy.measured import learn_policy, policy_measurements
+from bitsweep_trainers.policy.measured import (
+    learn_policy,
+    measure_allocation,
+    policy_measurements,
+)
+from bitsweep_trainers.sampled import sampled_measurements
 from bitsweep_trainers.supernet import (
     accumulate,
+    allocate,
     decision_layers,
     draw_allocation,
     draw_uniform,
@@ -58,7 +64,16 @@ def _after(network: nn.Module, trial: Trial, data: Arrays, save: Callable[[], No
 
 
 def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
-    return policy_measurements(network, trial, data) if held_share(trial.parameters) else ()
+    ruled = policy_measurements(network, trial, data) if held_share(trial.parameters) else ()
+    listed = sampled_measurements(
+        network,
+        trial,
+        data,
+        num_decisions=len(decision_layers(network)),
+        allocate=allocate,
+        measure=partial(measure_allocation, network, trial, data, allocator="random"),
+    )
+    return (*ruled, *listed)
 
 
 def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:

@@ -28,8 +28,9 @@ from bitsweep_trainers.layers import (
 from bitsweep_trainers.losses import training_loss
 from bitsweep_trainers.methods.base import Method, ParameterGroup
 from bitsweep_trainers.methods.declared.bit_mixer import held_share
-from bitsweep_trainers.mixed import mixed_measurements
+from bitsweep_trainers.mixed import measure_listed, mixed_measurements
 from bitsweep_trainers.quantizers.nested import NestedStep, Truncation
+from bitsweep_trainers.sampled import sampled_measurements
 from bitsweep_trainers.switchable import SwitchableStep, calibrate_widths
 from bitsweep_trainers.teacher import Teacher
 from bitsweep_trainers.transitions import add_transitional_norms, allocate
@@ -226,7 +227,16 @@ def _loss(network: nn.Module, trial: Trial, images: Tensor, labels: Tensor) -> T
 
 
 def _finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
-    return mixed_measurements(network, trial, data) if held_share(trial.parameters) else ()
+    found = mixed_measurements(network, trial, data) if held_share(trial.parameters) else ()
+    listed = sampled_measurements(
+        network,
+        trial,
+        data,
+        num_decisions=len(nested_steps(network)),
+        allocate=allocate,
+        measure=partial(measure_listed, network, trial, data),
+    )
+    return (*found, *listed)
 
 
 def _select(network: nn.Module, bits: Bits) -> None:

@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy
 from bitsweep.bits import Allocation, Bits, tied
 from bitsweep.cost import Layer, LayerBits, spread
 from bitsweep.errors import Diverged
-from bitsweep.measurement import Measurement, Split
+from bitsweep.measurement import Allocator, Measurement, Protocol, Split
 from bitsweep.trial import Trial
 from bitsweep_trainers.answers import answers_of
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.judging import judged
+from bitsweep_trainers.methods.base import Chosen
 from bitsweep_trainers.methods.declared.abn import (
     allocation_layer_bits,
     body_of,
@@ -104,26 +106,27 @@ def counts(logits: Tensor, labels: Tensor, *, where: str) -> tuple[Tensor, float
     return logits.argmax(1) == labels, loss_sum
 
 
-@torch.no_grad()
 def measure_allocation(
-    network: nn.Module, trial: Trial, data: Arrays, *, split: Split, widths: Sequence[int]
+    network: nn.Module,
+    trial: Trial,
+    data: Arrays,
+    *,
+    split: Split,
+    widths: Sequence[int],
+    allocator: Allocator = "fixed",
+    protocol: Protocol = "running",
 ) -> Measurement:
     """Run a trained super-network at one width per decision; nothing is trained again."""
     allocate(network, widths)
-    network.eval()
-    images, labels = split_of(data, split)
-    logits = torch.cat([network(one) for one in torch.split(images, EVALUATION_BATCH)])
     allocation = Allocation(layers=by_body_layer(trial, [tied(one) for one in widths]))
-    hits, loss_sum = counts(logits, labels, where=allocation.label)
     actions = torch.tensor([[widths_of(trial).index(one) for one in widths]])
-    return Measurement(
+    return judged(
+        network,
+        data,
         split=split,
-        allocation=allocation,
-        total=len(labels),
-        correct=int(hits.sum()),
-        sums={"loss": loss_sum},
+        chosen=Chosen(allocation=allocation, allocator=allocator),
         layer_bits=mean_layer_bits(trial, actions),
-        answers=answers_of(hits, split),
+        protocol=protocol,
     )
 
 

@@ -13,7 +13,14 @@ from bitsweep_trainers.methods.declared.common import (
     learning_rate,
     weight_decay,
 )
-from bitsweep_trainers.methods.declared.shared_weights import END_SCALARS, equal_bits_only
+from bitsweep_trainers.methods.declared.shared_weights import (
+    END_SCALARS,
+    SAMPLED,
+    check_sampling,
+    equal_bits_only,
+    sampled_allocations,
+    without_idle_sampling,
+)
 from bitsweep_trainers.models.projections import REKEYED, projected_block
 
 PAPER = "arXiv 2204.09992"
@@ -37,6 +44,7 @@ INERT_ALONE = (
     "policy_updates",
     "policy_anchor",
     "policy_lambdas",
+    *SAMPLED,
 )
 
 
@@ -108,6 +116,7 @@ def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters
     if canonical.get("distillation_weight") == 0:
         canonical["teacher"] = "none"
         del canonical["distillation_weight"]
+    canonical = dict(without_idle_sampling(canonical))
     if len(all_bits) == 1:
         canonical = {name: one for name, one in canonical.items() if name not in INERT_ALONE}
     return canonical
@@ -116,6 +125,7 @@ def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters
 def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
     """Equal bits; the first two stages of mixing fit into the training."""
     equal_bits_only("abn", WEIGHT_BITS)(parameters, all_bits)
+    check_sampling(parameters)
     shares = [float(parameters.get(name, 0)) for name in ("uniform_share", "rising_share")]
     if sum(shares) > 1:
         raise ValueError(f"uniform_share and rising_share are shares of one training: {shares}")
@@ -331,6 +341,7 @@ DECLARATION = MethodDeclaration(
             source=CHOSEN,
             when=LEARNS,
         ),
+        *sampled_allocations(),
     ),
     layer_bits=_layer_bits,
     refuses={"workers_per_trial": "its policy is learned by one process"},

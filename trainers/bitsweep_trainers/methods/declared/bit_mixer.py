@@ -13,12 +13,19 @@ from bitsweep_trainers.methods.declared.common import (
     learning_rate,
     weight_decay,
 )
-from bitsweep_trainers.methods.declared.shared_weights import END_SCALARS, equal_bits_only
+from bitsweep_trainers.methods.declared.shared_weights import (
+    END_SCALARS,
+    SAMPLED,
+    check_sampling,
+    equal_bits_only,
+    sampled_allocations,
+    without_idle_sampling,
+)
 from bitsweep_trainers.models.projections import REKEYED, projected_block
 
 PAPER = "arXiv 2103.17267"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
-INERT_ALONE = ("truncation", "uniform_share", "search", "search_share")
+INERT_ALONE = ("truncation", "uniform_share", "search", "search_share", *SAMPLED)
 NONE = "none"
 
 
@@ -92,16 +99,18 @@ def _layer_bits(
 def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters:
     """With one width no code is cut, layers draw the same bits, and there is nothing to search.
 
-    No teacher and no search leave no trace.
+    No teacher, no search and no measured allocations leave no trace.
     """
     inert = INERT_ALONE if len(all_bits) == 1 else ()
     idle = [name for name in ("teacher", "search") if parameters.get(name) == NONE]
-    return {name: value for name, value in parameters.items() if name not in (*inert, *idle)}
+    kept = {name: value for name, value in parameters.items() if name not in (*inert, *idle)}
+    return without_idle_sampling(kept)
 
 
 def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
     """Equal bits; the two first stages fit into the training."""
     equal_bits_only("bit_mixer", WEIGHT_BITS)(parameters, all_bits)
+    check_sampling(parameters)
     shares = [float(parameters.get(name, 0)) for name in ("activation_share", "uniform_share")]
     if sum(shares) > 1:
         raise ValueError(
@@ -221,6 +230,7 @@ DECLARATION = MethodDeclaration(
             source=CHOSEN,
             when={"search": ("greedy",)},
         ),
+        *sampled_allocations(),
     ),
     layer_bits=_layer_bits,
     refuses={"workers_per_trial": "its search on held-out images runs in one process"},

@@ -70,3 +70,48 @@ def detach_max() -> Parameter:
         meaning="no gradient goes through max|tanh(w)|; differs for the largest weight alone",
         source="false: the authors' code; true: much public DoReFa code",
     )
+
+
+SAMPLED = ("measured_allocations", "bn_images")
+FEWEST_NORM_IMAGES = 100
+
+
+def sampled_allocations() -> tuple[Parameter, ...]:
+    """How many layer-wise allocations are measured after training, and how their norms are."""
+    return (
+        Parameter(
+            name="measured_allocations",
+            kind="int",
+            low=0,
+            high=1000,
+            default=0,
+            meaning="layer-wise allocations, a list that is the same for every seed, measured on "
+            "the trained network; 0: none",
+            source="lists of 100: the platform's metrics (mean and sd over allocations)",
+        ),
+        Parameter(
+            name="bn_images",
+            kind="int",
+            low=0,
+            high=20_000,
+            default=5000,
+            meaning="training images (all, where there are fewer) on which batch norms are "
+            "estimated anew for each such allocation, which is measured with and without; 0: off",
+            source="7000 on ImageNet: later code of ABN's group (CVPR 2024); 5000: chosen",
+        ),
+    )
+
+
+def without_idle_sampling(parameters: Parameters) -> Parameters:
+    """The parameters without those of measured allocations, where none is measured."""
+    is_idle = parameters.get("measured_allocations", 0) == 0
+    return {name: one for name, one in parameters.items() if not is_idle or name not in SAMPLED}
+
+
+def check_sampling(parameters: Parameters) -> None:
+    """ValueError for statistics of a handful of images."""
+    num_images = int(parameters.get("bn_images", 0))
+    if 0 < num_images < FEWEST_NORM_IMAGES:
+        raise ValueError(
+            f"bn_images is 0 (no estimation) or at least {FEWEST_NORM_IMAGES}, got {num_images}"
+        )
