@@ -173,6 +173,25 @@ def test_a_method_does_a_model_or_is_refused_in_one_line(
     assert all(len(one.layer_bits) == len(layers) for one in measured)
 
 
+@pytest.mark.parametrize("model", ["mobilenet-v2", "resnet18-small", "resnet50"])
+def test_mbquant_runs_odd_bits_where_a_block_of_torchvision_passes_its_input_on(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bitsweep_trainers.methods import mbquant
+
+    torch.set_num_threads(1)
+    declared = declared_data("mobilenet-v2")
+    monkeypatch.setattr(mbquant, "data_of", lambda _trial: declared)
+    trial = trial_of("mbquant", 2, 3, model=model)
+    plain = build(model, declared.shape, declared.classes, loop.stream(0, "model"))
+    network = METHODS["mbquant"].convert(plain, trial, loop.stream(0, "convert")).train()
+    images = torch.randn(4, *declared.shape, generator=torch.Generator().manual_seed(0))
+    METHODS["mbquant"].select(network, tied(3))
+    logits = network(images)
+
+    assert logits.shape == (4, declared.classes) and bool(logits.isfinite().all())
+
+
 def _users_of_data() -> list[object]:
     from bitsweep_trainers.methods import abn, bit_mixer, mbquant
 

@@ -25,6 +25,7 @@ from bitsweep_trainers.branches import (
     first_branches,
 )
 from bitsweep_trainers.methods.declared.branch_table import NarrowLayer, is_odd, narrow_layers
+from bitsweep_trainers.models.projections import SHORTCUTS
 from bitsweep_trainers.models.resnet import BasicBlock, PadShortcut
 
 
@@ -131,21 +132,26 @@ def _add_shuffles(
 
 
 def _fit_shortcuts(body: nn.Module, narrow: Mapping[str, NarrowLayer], rows: ActiveRows) -> None:
-    """Shortcuts without weights learn the channels of their rows."""
-    blocks = [(p, one) for p, one in body.named_modules() if isinstance(one, BasicBlock)]
-    for path, block in blocks:
-        shortcut = block.shortcut
-        full = block.conv1.in_channels, block.conv2.out_channels
+    """Shortcuts without weights learn the channels of their rows.
+
+    In torchvision's blocks a shortcut is `downsample`, and None where the input passes unchanged.
+    """
+    for path, block in list(body.named_modules()):
+        name = next((one for one in SHORTCUTS if hasattr(block, one)), None)
+        if name is None:
+            continue
+        shortcut = getattr(block, name)
+        layers = [(n, one) for n, one in block.named_children() if isinstance(one, nn.Conv2d)]
+        full = layers[0][1].in_channels, layers[-1][1].out_channels
         ends = full
         if narrow:
-            first, last = narrow[f"body.{path}.conv1"], narrow[f"body.{path}.conv2"]
+            first, last = (narrow[f"body.{path}.{layers[index][0]}"] for index in (0, -1))
             ends = first.in_channels, last.out_channels
-        is_changing = isinstance(shortcut, nn.Identity) and ends[0] != ends[1]
-        if isinstance(shortcut, PadShortcut) or is_changing:
+        is_identity = shortcut is None or isinstance(shortcut, nn.Identity)
+        if isinstance(shortcut, PadShortcut) or (is_identity and ends[0] != ends[1]):
             stride = shortcut.stride if isinstance(shortcut, PadShortcut) else 1
-            block.shortcut = BranchShortcut(
-                rows=rows, channels=full, narrow_channels=ends, stride=stride
-            )
+            fitted = BranchShortcut(rows=rows, channels=full, narrow_channels=ends, stride=stride)
+            setattr(block, name, fitted)
 
 
 def _replace_computing(

@@ -3,7 +3,7 @@
 Networks are built here and by torchvision, which give the shortcut of a block different names.
 """
 
-_SHORTCUTS = ("shortcut", "downsample")
+SHORTCUTS = ("shortcut", "downsample")
 # Numerics of methods that took these models' projections for layers of the block (decision 089).
 REKEYED = dict.fromkeys(("resnet18", "resnet18-small", "resnet34", "resnet50"), 2)
 
@@ -19,5 +19,5 @@ def projected_block(path: str) -> str | None:
     True
     """
     parts = path.split(".")
-    places = [place for place, part in enumerate(parts) if part in _SHORTCUTS]
+    places = [place for place, part in enumerate(parts) if part in SHORTCUTS]
     return ".".join(parts[: places[0]]) if places else None
