@@ -72,7 +72,7 @@ def runs(*, threads: int) -> dict[str, Run]:
     routed = RoutedNetwork(network, layers, WIDTHS)
     agent = Agent(routed.channels, routed.costs, generator=draws)
     num_decisions = len(routed.channels)
-    mixed = stratified_actions(BATCH_SIZE, num_decisions, len(WIDTHS), 3.0, draws)
+    mixed = stratified_actions(BATCH_SIZE, num_decisions, WIDTHS, 3.0, draws)
     network.eval()
     allocate(network, [WIDTHS[-1]] * num_decisions)
 

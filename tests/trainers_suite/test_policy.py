@@ -46,6 +46,7 @@ from bitsweep_trainers.policy.learn import (
     policy_gradient_loss,
     returns_to_go,
     step_rewards,
+    stratified_actions,
 )
 from bitsweep_trainers.policy.rules import (
     NUM_SHUFFLES,
@@ -56,6 +57,7 @@ from bitsweep_trainers.policy.rules import (
     static_rewards,
 )
 from bitsweep_trainers.policy.split import hold_out
+from bitsweep_trainers.supernet import tilted_weights
 
 torch.set_num_threads(1)
 
@@ -203,14 +205,46 @@ def test_epsilon_and_rewards_of_other_kinds() -> None:
     assert task_reward(logits, labels, "nll").tolist() == pytest.approx([-0.693147, -5.0])
 
 
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
-def test_random_allocations_cost_what_they_should(share: float) -> None:
-    costs = torch.tensor([[4.0, 9.0, 16.0]] * 6, dtype=torch.float64)
-    wanted = 24 + share * 72
-    actions = random_actions(costs, 20_000, wanted, seeded())
+class Priced(Toy):
+    """Six decisions of equal MACs at widths whose distances differ; it is never run."""
 
-    assert float(sample_costs(costs, actions).mean()) == pytest.approx(wanted, rel=0.01)
-    assert matched_tilt(costs, 24.0) == pytest.approx(-50.0, abs=20)
+    widths = (2, 4, 8)  # type: ignore[assignment]
+    costs = torch.tensor([[4.0, 16.0, 64.0]] * 6, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
+def test_random_allocations_cost_what_they_should(share: float) -> None:
+    wanted = 24 + share * 360
+    actions = random_actions(Priced(), 20_000, wanted, seeded())
+
+    assert float(sample_costs(Priced.costs, actions).mean()) == pytest.approx(wanted, rel=0.01)
+
+
+def test_random_allocations_at_the_least_cost_are_the_lowest_widths() -> None:
+    actions = random_actions(Priced(), 100, 24.0, seeded())
+
+    assert not bool(actions.any())
+
+
+def test_random_allocations_are_stratified_by_cost() -> None:
+    actions = random_actions(Priced(), 20_000, 204.0, seeded())
+    spread = sample_costs(Priced.costs, actions).std()
+    t = matched_tilt(Priced.costs, Priced.widths, 204.0, torch.zeros(1))
+    alike = torch.multinomial(
+        tilted_weights(Priced.widths, t), 120_000, replacement=True, generator=seeded()
+    )
+
+    # One tilt for all images: layers are independent, and costs lie near their mean.
+    assert spread > 1.5 * sample_costs(Priced.costs, alike.view(-1, 6)).std()
+
+
+def test_drawn_allocations_are_tilted_by_bits_and_not_by_position() -> None:
+    actions = stratified_actions(40_000, 1, (2, 4, 8), 3.0, seeded())
+    shares = torch.bincount(actions[:, 0], minlength=3) / len(actions)
+    ts = torch.linspace(-3, 3, 2001)
+    expected = torch.softmax(ts[:, None] * torch.tensor([2.0, 4.0, 8.0]), 1).mean(0)
+
+    assert shares.tolist() == pytest.approx(expected.tolist(), abs=0.01)
 
 
 def test_greedy_search_lowers_the_cheapest_loss_first() -> None:

@@ -17,6 +17,7 @@ from bitsweep_trainers.policy.static import (
 )
 
 NUM_DECISIONS, NUM_WIDTHS = 4, 3
+WIDTHS = (2, 3, 4)
 EVERY = list(product(range(NUM_WIDTHS), repeat=NUM_DECISIONS))
 seeds = st.integers(0, 10_000)
 
@@ -66,7 +67,7 @@ def test_evolution_finds_the_best_allocation_of_a_small_problem(seed: int, share
     costs, losses = drawn_costs(seed), drawn_losses(seed)
     budget = budget_of(costs, share)
     affordable = [one for one in EVERY if cost_of(costs, one) <= budget * (1 + 1e-9)]
-    found = evolved(losses.__getitem__, costs, budget, seeded(seed))
+    found = evolved(losses.__getitem__, costs, budget, seeded(seed), widths=WIDTHS)
 
     assert cost_of(costs, found) <= budget * (1 + 1e-9)
     ranked = sorted(losses[one] for one in affordable)
@@ -82,11 +83,11 @@ def test_evolution_repeats_and_depends_on_its_draws() -> None:
         return losses[one]
 
     budget = budget_of(costs, 0.5)
-    first = evolved(loss_of, costs, budget, seeded(0), population=6, generations=2)
+    first = evolved(loss_of, costs, budget, seeded(0), widths=WIDTHS, population=6, generations=2)
     seen, asked[:] = list(asked), []
-    again = evolved(loss_of, costs, budget, seeded(0), population=6, generations=2)
+    again = evolved(loss_of, costs, budget, seeded(0), widths=WIDTHS, population=6, generations=2)
     same, asked[:] = list(asked), []
-    evolved(loss_of, costs, budget, seeded(1), population=6, generations=2)
+    evolved(loss_of, costs, budget, seeded(1), widths=WIDTHS, population=6, generations=2)
 
     assert (first, seen) == (again, same)
     assert seen != asked
@@ -111,4 +112,6 @@ def test_the_lowest_cost_itself_is_a_budget() -> None:
     least = float(costs[:, 0].sum())
 
     assert linear_program(-costs, costs, least * (1 - 1e-12)) == (0, 0, 0, 0)
-    assert evolved(lambda one: -sum(one), costs, least, seeded(0), population=6) == (0, 0, 0, 0)
+    assert evolved(
+        lambda one: -sum(one), costs, least, seeded(0), widths=WIDTHS, population=6
+    ) == (0, 0, 0, 0)

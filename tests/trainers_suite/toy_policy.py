@@ -22,6 +22,7 @@ QUICK = PolicyPlan(epochs=12, updates=40, learning_rate=5e-3, batch_transitions=
 class Toy:
     """Two decisions, two widths; an image is its kind (0 easy, 1 hard), its label is class 0."""
 
+    widths = (2, 4)
     costs = COSTS
     channels = (2, 2)
 

@@ -166,14 +166,15 @@ def layerwise_probability(progress: float, *, uniform_share: float, rising_share
     return min(1.0, (progress - uniform_share) / rising_share) if rising_share > 0 else 1.0
 
 
-def tilted_weights(widths: Sequence[int], t: float) -> Tensor:
-    """softmax(t (b - mean B)): the probabilities of the widths, as float64 (m,).
+def tilted_weights(widths: Sequence[int], t: float | Tensor) -> Tensor:
+    """softmax(t (b - mean B)): the probabilities of the widths, float64 (m,); (N, m) for t (N,).
 
     >>> [round(one, 4) for one in tilted_weights([2, 3, 4], 1.0).tolist()]
     [0.09, 0.2447, 0.6652]
     """
     bits = torch.tensor(widths, dtype=torch.float64)
-    return torch.softmax(t * (bits - bits.mean()), 0)
+    ts = torch.as_tensor(t, dtype=torch.float64)
+    return torch.softmax(ts[..., None] * (bits - bits.mean()), -1)
 
 
 def draw_allocation(

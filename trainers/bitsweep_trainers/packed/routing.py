@@ -127,22 +127,23 @@ class PackedRoutes:
     def __init__(self, network: PackedNetwork, layers: Sequence[Layer]) -> None:
         paths = network.body_layers
         decisions = [[paths[one] for one in group] for group in decisions_of(paths)]
-        self.widths = network.widths
-        self.costs = decision_costs(layers, decisions, [one.weight for one in self.widths])
+        bits = network.widths
+        self.widths = tuple(one.weight for one in bits)
+        self.costs = decision_costs(layers, decisions, self.widths)
         sizes = {one.name: one.in_channels for one in layers}
         self.channels = tuple(sizes[group[0]] for group in decisions)
         self._route = Route()
         self._network = deepcopy(network.network)
         of_path = {path: index for index, group in enumerate(decisions) for path in group}
-        self._put_routes(of_path)
+        self._put_routes(of_path, bits)
 
-    def _put_routes(self, of_path: Mapping[str, int]) -> None:
+    def _put_routes(self, of_path: Mapping[str, int], bits: Sequence[Bits]) -> None:
         for path, module in list(self._network.named_modules()):
             if isinstance(module, PackedLayer) and path in of_path:
-                routed: nn.Module = _RoutedLayer(module, self.widths, of_path[path], self._route)
+                routed: nn.Module = _RoutedLayer(module, bits, of_path[path], self._route)
             elif isinstance(module, PackedNorm) and set(module.record.keyed_by) & set(of_path):
                 decision = of_path[module.record.keyed_by[0]]
-                routed = _RoutedNorm(module, self.widths, decision, self._route)
+                routed = _RoutedNorm(module, bits, decision, self._route)
             else:
                 continue
             self._network.set_submodule(path, routed)

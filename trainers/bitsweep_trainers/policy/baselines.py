@@ -19,6 +19,7 @@ from bitsweep_trainers.policy.environment import (
 from bitsweep_trainers.supernet import tilted_weights
 
 ROLLOUT_BATCH = 250
+TILT = 3.0  # tau of section 2.5
 
 
 def run_actions(environment: Environment, images: Tensor, actions: Tensor) -> Rollout:
@@ -32,26 +33,32 @@ def shuffled(actions: Tensor, generator: torch.Generator) -> Tensor:
     return actions[torch.randperm(len(actions), generator=generator)]
 
 
-def matched_tilt(costs: Tensor, mean_cost: float) -> float:
-    """The t at which layers drawn by softmax(t b) cost this much on average; bisection.
+def matched_tilt(costs: Tensor, widths: Sequence[int], mean_cost: float, offsets: Tensor) -> float:
+    """The t at which images drawn by softmax((t + offset) b) have this mean cost; bisection.
 
-    costs: BitOps (L, m). A cost beyond those of -/+ 50 gives that end.
+    costs: BitOps (L, m); offsets: one per image (N,). A cost out of reach gives -50 or 50.
     """
     low, high = -50.0, 50.0
+    of_width = costs.sum(0)
     for _ in range(60):
         middle = (low + high) / 2
-        expected = float((costs @ tilted_weights(range(costs.shape[1]), middle)).sum())
+        expected = float((tilted_weights(widths, middle + offsets) @ of_width).mean())
         low, high = (middle, high) if expected < mean_cost else (low, middle)
     return (low + high) / 2
 
 
 def random_actions(
-    costs: Tensor, count: int, mean_cost: float, generator: torch.Generator
+    environment: Environment, count: int, mean_cost: float, generator: torch.Generator
 ) -> Tensor:
-    """An allocation drawn for each image, at a mean cost as given: (N, L)."""
-    p = tilted_weights(range(costs.shape[1]), matched_tilt(costs, mean_cost))
-    drawn = torch.multinomial(p, count * len(costs), replacement=True, generator=generator)
-    return drawn.view(count, len(costs))
+    """An allocation for each image, stratified by cost, at a mean cost as given: (N, L).
+
+    Each image has a tilt of its own, uniform in -/+ `TILT` around the one that meets the cost
+    (sections 2.5, 3.6): cheap and dear images, as a policy has them.
+    """
+    costs, widths = environment.costs, environment.widths
+    offsets = TILT * (2 * torch.rand(count, generator=generator, dtype=torch.float64) - 1)
+    p = tilted_weights(widths, matched_tilt(costs, widths, mean_cost, offsets) + offsets)
+    return torch.multinomial(p, len(costs), replacement=True, generator=generator)
 
 
 def greedy_path(
@@ -172,12 +179,12 @@ def oracle_actions(
 
     It reads the labels: an upper bound, never a method.
     """
-    num_decisions, num_widths = environment.costs.shape
+    num_decisions = len(environment.costs)
     best = torch.zeros(len(images), num_decisions, dtype=torch.long)
     best_cost = torch.full((len(images),), float("inf"), dtype=torch.float64)
     for _ in range(num_draws):
-        t = 3 * (2 * torch.rand((), generator=generator).item() - 1)
-        p = tilted_weights(range(num_widths), t)
+        t = TILT * (2 * torch.rand((), generator=generator).item() - 1)
+        p = tilted_weights(environment.widths, t)
         drawn = torch.multinomial(p, num_decisions, replacement=True, generator=generator)
         is_right = run_actions(environment, images, drawn).logits.argmax(1) == labels
         cost = float(sample_costs(environment.costs, drawn[None])[0])

@@ -34,9 +34,13 @@ class Rollout:
 class Environment(Protocol):
     """Episodes of L decisions, one per image; deterministic given image and actions.
 
+    widths: the bits of each action, ascending (m,).
     costs: BitOps per image of each action, float64 (L, m), without the ends.
     channels: the number of features of each decision.
     """
+
+    @property
+    def widths(self) -> tuple[int, ...]: ...
 
     @property
     def costs(self) -> Tensor: ...

@@ -236,7 +236,8 @@ class Learner:
     def _exploring_choice(self, count: int, epsilon: float) -> Choose:
         draws, prices = self.generator, self._prices(count)
         num_decisions, num_widths = self.environment.costs.shape
-        drawn = stratified_actions(count, num_decisions, num_widths, self.plan.tilt, draws)
+        widths = self.environment.widths
+        drawn = stratified_actions(count, num_decisions, widths, self.plan.tilt, draws)
         is_drawn = torch.rand(count, generator=draws) < self.plan.stratified_share
 
         @torch.no_grad()
@@ -331,9 +332,13 @@ class Learner:
 
 
 def stratified_actions(
-    count: int, num_decisions: int, num_widths: int, tilt: float, generator: torch.Generator
+    count: int,
+    num_decisions: int,
+    widths: Sequence[int],
+    tilt: float,
+    generator: torch.Generator,
 ) -> Tensor:
     """Allocations stratified by cost, one per image, as action indices (N, L) (section 2.5)."""
     ts = tilt * (2 * torch.rand(count, generator=generator) - 1)
-    p = torch.stack([tilted_weights(range(num_widths), float(t)) for t in ts])
+    p = tilted_weights(widths, ts)
     return torch.multinomial(p, num_decisions, replacement=True, generator=generator)

@@ -109,7 +109,7 @@ def rivals_at(
     threshold = best_threshold(losses.environment, losses.images, losses.labels, price=price)
     return Rivals(
         static=best_static(losses.environment, list(known), list(known.values()), price=price),
-        evolutionary=evolved(losses, costs, budget, generator),
+        evolutionary=evolved(losses, costs, budget, generator, widths=losses.environment.widths),
         ilp=linear_program(gained, costs, budget),
         threshold=threshold,
     )
@@ -226,7 +226,7 @@ def apply_all(
     learned, mixed = apply_learned(
         environment, policy, images, labels, price=price, generator=generator
     )
-    drawn = random_actions(environment.costs, len(images), float(learned.bitops.mean()), generator)
+    drawn = random_actions(environment, len(images), float(learned.bitops.mean()), generator)
     given: dict[Allocator, Tensor] = {
         "random": drawn,
         "greedy": torch.tensor(rivals.static),

@@ -4,7 +4,7 @@ Evolution on the loss itself, and an integer linear program on the losses of sin
 Allocations are tuples of indices of widths; costs are BitOps (L, m).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -79,13 +79,14 @@ def evolved(
     budget: float,
     generator: torch.Generator,
     *,
+    widths: Sequence[int],
     population: int = POPULATION,
     generations: int = GENERATIONS,
 ) -> Allocation:
     """The allocation of the least loss within the budget that evolution meets.
 
     The fitter half survives; children cross two of it, decision by decision, and mutate. What is
-    too dear has decisions lowered at random until it is not. Lower cost wins ties.
+    too dear has decisions lowered at random until it is not. Lower cost wins ties. widths: bits.
     """
     num_decisions, num_widths = costs.shape
 
@@ -97,7 +98,7 @@ def evolved(
 
     def drawn() -> Allocation:
         tilt = 3 * (2 * torch.rand((), generator=generator).item() - 1)
-        p = tilted_weights(range(num_widths), tilt)
+        p = tilted_weights(widths, tilt)
         actions = torch.multinomial(p, num_decisions, replacement=True, generator=generator)
         return affordable(actions.tolist())
 

@@ -21,7 +21,7 @@ from bitsweep_trainers.methods.declared.shared_weights import (
     sampled_allocations,
     without_idle_sampling,
 )
-from bitsweep_trainers.models.projections import REKEYED, projected_block
+from bitsweep_trainers.models.projections import projected_block
 
 PAPER = "arXiv 2204.09992"
 GROUP = "later code of the same group (CVPR 2024)"
@@ -145,8 +145,7 @@ DECLARATION = MethodDeclaration(
     source=PAPER,
     serves="all",
     weight_bits=WEIGHT_BITS,
-    numerics=1,
-    numerics_on=REKEYED,
+    numerics=2,
     has_kernels=True,
     held_share=held_share,
     layer_kinds=ALL_KINDS,
