@@ -27,6 +27,8 @@ from bitsweep.store.writer import Writer
 SUMS = {
     "loss": 300.0,
     "distinct allocations": 3.0,
+    "images at the commonest allocation": 700.0,
+    "decisions that 8 bits change": 8.0,
     "images of body.conv1 at w2a2": 500.0,
     "images of body.conv1 at w4a4": 500.0,
     "images of body.conv2 at w2a2": 1000.0,
@@ -79,6 +81,7 @@ def test_the_report_tells_what_was_counted(tmp_path: Path) -> None:
     assert (report.distinct, report.is_collapsed, report.price) == (3, False, 0.2)
     assert report.entropy_bits == {"body.conv1": 1.0, "body.conv2": 0.0}
     assert report.shares["body.conv1"] == {"w2a2": 0.5, "w4a4": 0.5}
+    assert (report.commonest_share, report.changed_share) == (0.7, 8 / 2000)
     assert report.costs == COSTS
     assert above.mean == pytest.approx(25.0)
     # sd of one sample 0.5123 of 1, n = 1000: 1.96 standard errors are 3.18 points.
@@ -98,6 +101,22 @@ def test_a_policy_of_one_allocation_is_told_as_collapsed(tmp_path: Path) -> None
     assert (report.above_shuffled.low95, report.above_shuffled.high95) == (0.0, 0.0)
 
 
+def test_a_policy_of_almost_one_allocation_is_told_as_nearly_collapsed(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, learned())
+    reports = {
+        count: policy_report(
+            replace(row, sums={**SUMS, "images at the commonest allocation": count})
+        )
+        for count in (950.0, 951.0)
+    }
+
+    assert [one.is_nearly_collapsed for one in reports.values()] == [False, True]
+    assert not reports[951.0].is_collapsed
+    assert "95.1 % of the samples at the commonest one" in reports[951.0].line()
+    assert "; NEARLY COLLAPSED" in reports[951.0].line()
+    assert "COLLAPSED" not in reports[950.0].line()
+
+
 def test_a_rival_of_one_allocation_has_not_collapsed(tmp_path: Path) -> None:
     (row,) = rows_of(tmp_path, learned())
     report = policy_report(replace(row, allocator="greedy", sums={"distinct allocations": 1.0}))
@@ -114,7 +133,8 @@ def test_show_tells_the_policies_of_a_trial(tmp_path: Path) -> None:
 
     assert "policy:learned@0.2 on validation: 70.00 % of 1000; BitOps" in text
     assert "mean 10, p5 4, p50 4, p95 16, max 16" in text
-    assert "3 different allocations" in text
+    assert "3 different allocations; 70.0 % of the samples at the commonest one" in text
+    assert "8 bits change 0.40 % of its decisions" in text
     assert shown["policies"][0]["sample_bitops_body"]["p95"] == 16.0
     assert shown["policies"][0]["above_shuffled_points"]["mean"] == pytest.approx(25.0)
 

@@ -13,11 +13,12 @@ from bitsweep.space import Value
 from bitsweep_trainers.export import export, trained_network
 from bitsweep_trainers.packed.file import load, load_routed, save
 from bitsweep_trainers.packed.routing import policy_of
-from bitsweep_trainers.policy.agent import Agent, eight_bit_agent
+from bitsweep_trainers.policy.agent import Agent
 from bitsweep_trainers.policy.anchor import Anchor, Policy
 from bitsweep_trainers.policy.environment import Rollout
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import environment_of
+from bitsweep_trainers.policy.rounding import eight_bit_agent
 
 QUICK: dict[str, Value] = {"policy": "double_dqn", "policy_epochs": 2, "policy_updates": 4}
 TOLERANCE = 2e-5

@@ -66,7 +66,7 @@ def test_the_agent_counts_in_its_own_convention_alone() -> None:
 
     assert (learned.allocator, mixed.allocator) == ("learned", "shuffled")
     agent = row["bitops_whole_agent"] - row["bitops_whole_ends8"]
-    assert agent == pytest.approx(64 * learned.agent.macs)
+    assert agent == pytest.approx(learned.layer_bits[-1].weight ** 2 * learned.agent.macs)
     assert row["bitops_body"] == pytest.approx(other["bitops_body"])
     assert other["bitops_whole_agent"] == other["bitops_whole_ends8"]
     assert row["size_bits_whole_agent"] > other["size_bits_whole_agent"]
@@ -162,6 +162,8 @@ def test_each_image_is_held_against_its_shuffles() -> None:
     assert sum(above.values()) == learned.total
     assert all(f"/{NUM_SHUFFLES} " in name for name in above)
     assert learned.sums["distinct allocations"] >= 1
+    assert 0 < learned.sums["images at the commonest allocation"] <= learned.total
+    assert 0 <= learned.sums["decisions that 8 bits change"] <= 2 * learned.total
 
 
 def test_a_cascade_counts_both_runs() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 
 import pytest
 import torch
@@ -17,11 +18,10 @@ from bitsweep_trainers.layers import QuantizedConv2d, quantized_layers
 from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.policy.agent import (
     Agent,
-    agent_bitops,
     agent_macs,
-    eight_bit_agent,
     greedy_choice,
 )
+from bitsweep_trainers.policy.anchor import Policy
 from bitsweep_trainers.policy.baselines import run_actions, shuffled
 from bitsweep_trainers.policy.environment import (
     Choose,
@@ -31,7 +31,17 @@ from bitsweep_trainers.policy.environment import (
     sample_costs,
 )
 from bitsweep_trainers.policy.environment import given as given_actions
-from bitsweep_trainers.policy.learn import PolicyPlan, learn
+from bitsweep_trainers.policy.learn import Algorithm, Learner, PolicyPlan, learn, objective
+from bitsweep_trainers.policy.rounding import (
+    CHANGED_LIMIT,
+    agent_bitops,
+    at_bits,
+    changed_share,
+    eight_bit_agent,
+    with_rounders,
+)
+from bitsweep_trainers.policy.rounding import bits_of as agent_bits_of
+from bitsweep_trainers.quantizers.uniform import RangeRounder
 from bitsweep_trainers.supernet import SwitchableWeights, allocate, decision_layers
 from bitsweep_trainers.switchable import SwitchableStep
 
@@ -185,7 +195,8 @@ def test_the_agent_of_resnet20_has_the_golden_cost() -> None:
     agent = Agent(resnet20_channels(), costs, generator=seeded())
 
     assert agent_macs(resnet20_channels(), 3, encoder=16, hidden=32) == 24_384
-    assert agent_bitops(agent) == 1_560_576
+    assert agent_bitops(with_rounders(agent)) == 1_560_576
+    assert agent_bitops(agent) == 24_969_216
     assert float(costs[:, 0].sum()) == 160_432_128
 
 
@@ -197,20 +208,103 @@ def test_the_agents_macs_are_those_of_its_linear_maps() -> None:
     assert agent.macs == encoders + len(agent.encoders) * trunk
 
 
-def test_eight_bits_change_few_of_the_agents_actions() -> None:
-    environment, images = routed(), some_images(60)
-    agent = Agent(environment.channels, environment.costs, generator=seeded())
-    sharpen(agent, 30)
-    prices = (0.05, 0.2, 0.8)
-    features = environment.run(images, greedy_choice(agent, 0.2)).features
-    rounded = eight_bit_agent(agent, features, prices)
-    first, second = (
-        torch.cat([environment.run(images, greedy_choice(one, at)).actions for at in prices])
-        for one in (agent, rounded)
+PRICES = (0.05, 0.2, 0.8)
+
+
+@cache
+def learned_agent() -> tuple[Agent, Agent]:
+    """In FP32 and at 8 bits, learned and rounded on the first 40 images; some are left."""
+    environment, (images, labels) = routed(), told_apart(100)
+    plan = PolicyPlan(epochs=4, updates=20)
+    learner = Learner(environment, plan, seeded())
+    for epoch in range(plan.epochs):
+        learner.epoch(images[:40], labels[:40], epoch)
+    agent = learner.agent
+    features = environment.run(images[:40], greedy_choice(agent, 0.2)).features
+    return agent, eight_bit_agent(agent, features, PRICES)
+
+
+def told_apart(count: int, model: str = "resnet8-b") -> tuple[Tensor, Tensor]:
+    """Bright and dark images in turn; the label of each is what the largest widths say of it.
+
+    Bright ones are those first of which the lowest widths say something else: what bits an image
+    needs can be seen from it. The network is as it was drawn.
+    """
+    environment, data = routed(model), few(train=2 * count)
+    dark = normalise(data.train_images, data.mean, data.std)
+    low, high = (
+        run_actions(
+            environment, dark + 2.0, torch.full((len(environment.channels),), one)
+        ).logits.argmax(1)
+        for one in (0, 2)
+    )
+    rows = torch.argsort((low == high).long(), stable=True)[: count // 2]
+    images = torch.stack([dark[: count // 2], dark[rows] + 2.0], 1).flatten(0, 1)
+    largest = torch.full((len(environment.channels),), 2)
+    return images, run_actions(environment, images, largest).logits.argmax(1)
+
+
+def changed(first: Agent, second: Agent, images: Tensor) -> float:
+    actions = [
+        torch.cat([routed().run(images, greedy_choice(one, at)).actions for at in PRICES])
+        for one in (first, second)
+    ]
+    return float((actions[0] != actions[1]).double().mean())
+
+
+def test_an_equalised_agent_decides_what_it_did() -> None:
+    (agent, rounded), images = learned_agent(), told_apart(100)[0][40:]
+    exact = at_bits(Policy(agent=rounded), 32).agent
+
+    assert state_hash(agent) != state_hash(exact)
+    assert changed(agent, exact, images) == 0.0
+
+
+def test_rounding_an_equalised_agent_changes_fewer_decisions_on_other_images() -> None:
+    (agent, rounded), images = learned_agent(), told_apart(100)[0][40:]
+    plain = with_rounders(agent)
+    rounders = [one for one in plain.modules() if isinstance(one, RangeRounder)]
+    for one in rounders:
+        one.is_observing = True
+    for price in PRICES:
+        routed().run(told_apart(100)[0][:40], greedy_choice(plain, price))
+    for one in rounders:
+        one.is_observing = False
+
+    assert changed(agent, rounded, images) < changed(agent, plain, images)
+
+
+def test_an_agent_counts_at_8_bits_only_where_they_change_hardly_a_decision() -> None:
+    environment, (images, labels) = routed(), told_apart(100)
+    plan = PolicyPlan(epochs=4, updates=20)
+    policy = learn(environment, images, labels, plan, seeded())
+    share = changed_share(environment, policy, images[80:], prices=plan.selection_lambdas)
+    bits = 8 if share <= CHANGED_LIMIT else 32
+
+    assert agent_bits_of(policy.agent) == bits
+    assert agent_bitops(policy.agent) == policy.agent.macs * bits**2
+
+
+@pytest.mark.parametrize("algorithm", ["double_dqn", "reinforce"])
+def test_by_default_a_policy_beats_the_best_static_allocation_where_images_differ(
+    algorithm: Algorithm,
+) -> None:
+    environment, (images, labels) = routed("small-cnn"), told_apart(120, "small-cnn")
+    policy = learn(environment, images, labels, PolicyPlan(algorithm=algorithm), seeded())
+    rollout = environment.run(images, policy.choice(0.2))
+    learned = objective(environment, rollout, labels, price=0.2, reward="hit")
+    static = max(
+        objective(
+            environment,
+            run_actions(environment, images, torch.tensor(one)),
+            labels,
+            price=0.2,
+            reward="hit",
+        )
+        for one in product(range(3), repeat=2)
     )
 
-    assert state_hash(agent) != state_hash(rounded)
-    assert float((first != second).double().mean()) < 0.05
+    assert learned > static + 0.02
 
 
 def every_decision(actions: Sequence[int]) -> Choose:

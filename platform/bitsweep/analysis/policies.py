@@ -16,6 +16,9 @@ from bitsweep.cost import SampleCosts
 from bitsweep.store.dynamic import DynamicRow
 
 DISTINCT = "distinct allocations"
+COMMONEST = "images at the commonest allocation"
+CHANGED = "decisions that 8 bits change"
+NEARLY_ALL = 0.95
 RESAMPLES = 10_000
 _IMAGES = re.compile(r"images of (.+) at (w\d+a\d+)")
 _ABOVE = re.compile(r"images ([+-]\d+)/(\d+) above shuffled")
@@ -37,6 +40,8 @@ class PolicyReport:
     shares: by layer, the part of the samples at each bits; entropy_bits: of these, by layer.
     above_shuffled: accuracy less that of the same allocations given to other samples; None for
     any rule but the learned one. is_collapsed: one allocation serves all samples.
+    commonest_share: the part of the samples at the commonest allocation. changed_share: the part
+    of the learned one's decisions that are others with its agent at 8 bits than in FP32.
     """
 
     split: str
@@ -46,6 +51,8 @@ class PolicyReport:
     top1_percent: float | None
     total: int
     distinct: int | None
+    commonest_share: float | None
+    changed_share: float | None
     shares: Mapping[str, Mapping[str, float]]
     entropy_bits: Mapping[str, float]
     costs: SampleCosts
@@ -55,6 +62,12 @@ class PolicyReport:
     def is_collapsed(self) -> bool:
         """True where a learned policy chose one allocation for all samples."""
         return self.allocator == "learned" and self.distinct == 1
+
+    @property
+    def is_nearly_collapsed(self) -> bool:
+        """True where it chose one allocation for more than 95 % of the samples, not for all."""
+        share = self.commonest_share or 0.0
+        return self.allocator == "learned" and not self.is_collapsed and share > NEARLY_ALL
 
     def document(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -67,7 +80,10 @@ class PolicyReport:
             "top1_percent": self.top1_percent,
             "total": self.total,
             "distinct_allocations": self.distinct,
+            "commonest_share": self.commonest_share,
             "is_collapsed": self.is_collapsed,
+            "is_nearly_collapsed": self.is_nearly_collapsed,
+            "changed_at_8_bits_share": self.changed_share,
             "sample_bitops_body": self.costs.summary(),
             "entropy_bits": dict(self.entropy_bits),
             "shares": {layer: dict(share) for layer, share in self.shares.items()},
@@ -82,6 +98,8 @@ class PolicyReport:
         parts = [f"BitOps of the body per sample {spent}"]
         if self.distinct is not None:
             parts.append(f"{self.distinct} different allocations")
+        if self.commonest_share is not None:
+            parts.append(f"{100 * self.commonest_share:.1f} % of the samples at the commonest one")
         parts.append(
             "entropy (bits) "
             + ", ".join(f"{layer} {one:.2f}" for layer, one in self.entropy_bits.items())
@@ -92,8 +110,12 @@ class PolicyReport:
                 f"learned - shuffled {one.mean:+.2f} points, 95 % [{one.low95:+.2f}, "
                 f"{one.high95:+.2f}] over samples"
             )
+        if self.changed_share is not None:
+            parts.append(f"8 bits change {100 * self.changed_share:.2f} % of its decisions")
         if self.is_collapsed:
             parts.append("COLLAPSED: one allocation serves all samples")
+        if self.is_nearly_collapsed:
+            parts.append("NEARLY COLLAPSED: one allocation serves more than 95 % of the samples")
         top1 = "" if self.top1_percent is None else f" {self.top1_percent:.2f} % of {self.total}"
         return f"{self.allocation} on {self.split}:{top1}; " + "; ".join(parts)
 
@@ -123,7 +145,8 @@ def policy_report(row: DynamicRow) -> PolicyReport:
         for name, count in row.sums.items()
         if (found := _ABOVE.fullmatch(name))
     }
-    distinct = row.sums.get(DISTINCT)
+    distinct, commonest, changed = (row.sums.get(one) for one in (DISTINCT, COMMONEST, CHANGED))
+    num_decisions = len(shares) * row.total
     return PolicyReport(
         split=row.split,
         allocation=row.allocation,
@@ -132,6 +155,8 @@ def policy_report(row: DynamicRow) -> PolicyReport:
         top1_percent=None if row.correct is None else 100.0 * row.correct / row.total,
         total=row.total,
         distinct=None if distinct is None else round(distinct),
+        commonest_share=None if commonest is None else commonest / row.total,
+        changed_share=None if changed is None else changed / num_decisions,
         shares=shares,
         entropy_bits={layer: entropy_bits(tuple(one.values())) for layer, one in shares.items()},
         costs=row.costs,

@@ -1,7 +1,7 @@
 """ABN's learned policy in a packed file: what is kept of it, and how a packed network routes.
 
-The agent's linear maps are kept as 8-bit codes, as they decide; its layer norms, biases and
-scales in floating point. No size that is claimed for a network holds this: it is counted apart.
+The agent's linear maps are kept as they decide, as 8-bit codes or in FP32; its layer norms, biases
+and scales in floating point. No size claimed for a network holds this: it is counted apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ from bitsweep_trainers.policy.environment import (
 from bitsweep_trainers.policy.kept import NAME as KEPT
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import environment_of, plan_of
+from bitsweep_trainers.policy.rounding import bits_of
 
 NAME = "policy"
 ROUTED_BATCH = 500
@@ -60,7 +61,8 @@ def encoded_policy(
         (p, one) for p, one in policy.agent.named_modules() if isinstance(one, QuantizedLinear)
     ]
     norms = [(p, one) for p, one in policy.agent.named_modules() if isinstance(one, nn.LayerNorm)]
-    place = Place(path="", layer_before="", body=(), widths=(Bits(weight=8, activation=8),))
+    own = Bits(weight=bits_of(policy.agent), activation=bits_of(policy.agent))
+    place = Place(path="", layer_before="", body=(), widths=(own,))
     anchor = None
     if policy.anchor is not None:
         anchor = {"allocations": [list(one) for one in known], "rewards": list(known.values())}

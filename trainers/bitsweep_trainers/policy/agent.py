@@ -1,20 +1,16 @@
-"""The agent: what it sees, its small network, its own cost (section 3.2).
+"""The agent: what it sees and its small network (section 3.2); `rounding` gives it 8 bits.
 
 N images, L decisions, m widths. Its values serve as Q or as logits of a stochastic policy.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep_trainers.layers import Computing, quantized, replace_layers
 from bitsweep_trainers.policy.environment import Choose, relative_costs
-from bitsweep_trainers.quantizers.uniform import RangeRounder, WeightRounder
 
-AGENT_BITS = 8
 NUM_EXTRAS = 3
 
 
@@ -133,43 +129,3 @@ def greedy_choice(agent: Agent, price: float) -> Choose:
         return greedy(values_at(agent, t, features, before, price)).to(features.device)
 
     return choose
-
-
-def eight_bit_agent(agent: Agent, features: Sequence[Tensor], prices: Sequence[float]) -> Agent:
-    """A copy whose linear maps run at 8 bits, ranges taken from these states at these lambdas.
-
-    Min-max, per tensor, nothing trained: what decides is what `agent_bitops` counts.
-    """
-    rounded = with_rounders(agent)
-    rounders = [one for one in rounded.modules() if isinstance(one, RangeRounder)]
-    _set_observing(rounders, is_observing=True)
-    for price in prices:
-        choose, actions = greedy_choice(rounded, price), torch.zeros(len(features[0]), 0).long()
-        for t, one in enumerate(features):
-            chosen = choose(t, one, actions.to(one.device))
-            actions = torch.cat([actions.to(one.device), chosen[:, None]], 1)
-    _set_observing(rounders, is_observing=False)
-    return rounded
-
-
-def with_rounders(agent: Agent) -> Agent:
-    """A copy with 8-bit rounders at its linear maps; their ranges are to be observed or loaded."""
-    rounded = deepcopy(agent)
-
-    def make(source: Computing) -> nn.Module:
-        weights = WeightRounder(bits=AGENT_BITS, is_symmetric=True, is_per_channel=False)
-        inputs = RangeRounder(bits=AGENT_BITS)
-        return quantized(source, weight_quantizer=weights, input_quantizer=inputs)
-
-    replace_layers(rounded, make)
-    return rounded
-
-
-def _set_observing(rounders: Sequence[RangeRounder], *, is_observing: bool) -> None:
-    for one in rounders:
-        one.is_observing = is_observing
-
-
-def agent_bitops(agent: Agent) -> float:
-    """BitOps of the agent per image, at 8 bits; pools and layer norms have no MACs."""
-    return float(agent.macs * AGENT_BITS**2)

@@ -5,9 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitsweep_trainers.policy.agent import Agent, with_rounders
+from bitsweep.errors import InputError
+from bitsweep_trainers.policy.agent import Agent
 from bitsweep_trainers.policy.anchor import Anchor, Policy
 from bitsweep_trainers.policy.environment import Environment
+from bitsweep_trainers.policy.rounding import bits_of, with_rounders
 
 NAME = "kept_policy"
 
@@ -40,12 +42,25 @@ class KeptPolicy(nn.Module):
     def keep(self, policy: Policy) -> None:
         """Take over a learned policy."""
         weights: dict[str, Tensor] = dict(policy.agent.state_dict())
-        self.policy = {"agent": weights, "margin": policy.margin, "anchored": bool(policy.anchor)}
+        self.policy = {
+            "agent": weights,
+            "bits": bits_of(policy.agent),
+            "margin": policy.margin,
+            "anchored": bool(policy.anchor),
+        }
 
     def restored(self, environment: Environment, *, encoder: int, hidden: int) -> Policy | None:
-        """The policy that was kept, on the environment of the network it was learned on."""
+        """The policy that was kept, on the environment of the network it was learned on.
+
+        None if none was. InputError for one that was kept before agents said their bits.
+        """
         if self.policy is None:
             return None
+        if "bits" not in self.policy:
+            raise InputError(
+                "this checkpoint's policy was rounded in another way (abn numerics 1); "
+                "run its trial again"
+            )
         blank = Agent(
             environment.channels,
             environment.costs,
@@ -53,7 +68,7 @@ class KeptPolicy(nn.Module):
             hidden=hidden,
             generator=torch.Generator(),
         )
-        agent = with_rounders(blank)
+        agent = with_rounders(blank, self.policy["bits"])
         agent.load_state_dict(self.policy["agent"])
         anchor = Anchor.of(self.known, environment.costs) if self.policy["anchored"] else None
         return Policy(agent=agent, anchor=anchor, margin=self.policy["margin"])

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep_trainers.policy.agent import Agent, eight_bit_agent, greedy, greedy_choice
+from bitsweep.bits import FULL_PRECISION_BITS
+from bitsweep_trainers.policy.agent import Agent, greedy, greedy_choice
 from bitsweep_trainers.policy.anchor import Anchor, Policy, trusted
 from bitsweep_trainers.policy.environment import (
     Choose,
@@ -28,6 +29,12 @@ from bitsweep_trainers.policy.environment import (
     task_reward,
 )
 from bitsweep_trainers.policy.replay import Replay
+from bitsweep_trainers.policy.rounding import (
+    CHANGED_LIMIT,
+    at_bits,
+    changed_share,
+    eight_bit_agent,
+)
 from bitsweep_trainers.supernet import tilted_weights
 
 Algorithm = Literal["double_dqn", "reinforce"]
@@ -38,8 +45,10 @@ Target = Literal["bootstrap", "return"]
 class PolicyPlan:
     """How a policy is learned; the defaults are those of section 3.3, where it has them.
 
-    epochs: passes over the policy images; updates: gradient steps after each. lambdas: the range
-    that training draws from, uniform in the logarithm. target: bootstrapped or observed returns.
+    updates: gradient steps of each epoch, which for Double DQN begins with one exploring episode
+    per policy image. A step of REINFORCE runs `images_per_step` drawn images, each sampled
+    `episodes_per_image` times and once greedily. lambdas: the range that training draws from,
+    uniform in the logarithm. target: bootstrapped or observed returns.
     selection_share, trust_share: of the images, those that choose the epoch and the margin.
     """
 
@@ -49,6 +58,8 @@ class PolicyPlan:
     epochs: int = 30
     updates: int = 40
     batch_transitions: int = 1024
+    images_per_step: int = 16
+    episodes_per_image: int = 3
     learning_rate: float = 1e-3
     last_learning_rate: float = 1e-5
     target_rate: float = 0.02
@@ -132,11 +143,12 @@ def learn(
     *,
     known: Mapping[tuple[int, ...], float] | None = None,
 ) -> Policy:
-    """A policy for any lambda of the plan, its agent at 8 bits; no image of it was fitted before.
+    """A policy for any lambda of the plan; no image of it was fitted before.
 
     Normalised images (N, ...), in random order. known: mean rewards of static allocations, to
     which the policy is anchored (None: it is not). The last images select the epoch, and those
-    before them how far the policy may leave the anchor.
+    before them how far the policy may leave the anchor. Its agent runs at 8 bits, or in FP32 where
+    8 bits change more than `CHANGED_LIMIT` of the policy's decisions on these two parts.
     """
     num_selection = max(1, round(plan.selection_share * len(labels)))
     num_trust = 0 if known is None else max(2, round(plan.trust_share * len(labels)))
@@ -153,12 +165,19 @@ def learn(
     fitting = images[: plan.rollout_batch]
     seen = [environment.run(fitting, greedy_choice(best, one)) for one in plan.selection_lambdas]
     features = [torch.cat(list(one)) for one in zip(*(r.features for r in seen), strict=True)]
-    rounded = eight_bit_agent(best, features, plan.selection_lambdas)
-    if known is None:
-        return Policy(agent=rounded)
-    anchor = Anchor.of(known, environment.costs)
     prices, batch = plan.selection_lambdas, plan.rollout_batch
-    return trusted(environment, rounded, anchor, *parts[1], prices=prices, batch=batch)
+
+    def policy_of(agent: Agent) -> Policy:
+        if known is None:
+            return Policy(agent=agent)
+        anchor = Anchor.of(known, environment.costs)
+        return trusted(environment, agent, anchor, *parts[1], prices=prices, batch=batch)
+
+    policy = policy_of(eight_bit_agent(best, features, prices))
+    fresh = torch.cat([parts[1][0], parts[2][0]])
+    if changed_share(environment, policy, fresh, prices=prices) <= CHANGED_LIMIT:
+        return policy
+    return policy_of(at_bits(policy, FULL_PRECISION_BITS).agent)
 
 
 class Learner:
@@ -184,10 +203,11 @@ class Learner:
         self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=plan.learning_rate)
 
     def epoch(self, images: Tensor, labels: Tensor, epoch: int) -> None:
-        """One pass over the images, then the updates."""
+        """The updates of an epoch; Double DQN first explores, one episode for each image."""
         self._set_rate(epoch / self.plan.epochs)
         if self.plan.algorithm == "reinforce":
-            self._reinforce(images, labels)
+            for _ in range(self.plan.updates):
+                self._reinforce(images, labels)
             return
         self._explore(images, labels, epsilon=self.plan.epsilon(epoch / self.plan.epochs))
         for _ in range(self.plan.updates):
@@ -289,33 +309,35 @@ class Learner:
         ).view(count, num_decisions)
 
     def _reinforce(self, images: Tensor, labels: Tensor) -> None:
-        """A step per batch: sampled episodes against the greedy ones on the same images."""
-        for begin in range(0, len(labels), self.plan.rollout_batch):
-            rows = slice(begin, begin + self.plan.rollout_batch)
-            prices = self._prices(len(labels[rows]))
-            sampled, greedy_one = (
-                self.environment.run(images[rows], self._policy_choice(prices, is_greedy=one))
-                for one in (False, True)
-            )
-            advantages = self._returns(sampled, labels[rows], prices) - self._returns(
-                greedy_one, labels[rows], prices
-            )
-            features = [one.cpu() for one in sampled.features]
-            logits = self.agent.episode_values(features, sampled.actions.cpu(), prices)
-            p = functional.softmax(logits, 2)
-            entropy = -(p * functional.log_softmax(logits, 2)).sum(2).mean()
-            loss = policy_gradient_loss(logits, sampled.actions.cpu(), advantages)
-            self._step(loss - self.plan.entropy_bonus * entropy)
+        """One step: sampled episodes of drawn images, each image's against its greedy one.
 
-    def _policy_choice(self, prices: Tensor, *, is_greedy: bool) -> Choose:
+        The greedy episodes run in the same batch, before the sampled ones.
+        """
+        count, copies = self.plan.images_per_step, self.plan.episodes_per_image
+        rows = torch.randint(len(labels), (count,), generator=self.generator)
+        each = rows.repeat(copies + 1).to(labels.device)
+        prices = self._prices(count).repeat(copies + 1)
+        is_greedy = torch.arange(len(each)) < count
+        rollout = self.environment.run(images[each], self._policy_choice(prices, is_greedy))
+        returns = self._returns(rollout, labels[each], prices)
+        advantages = returns[count:] - returns[:count].repeat(copies)
+        features = [one[count:].cpu() for one in rollout.features]
+        actions = rollout.actions[count:].cpu()
+        logits = self.agent.episode_values(features, actions, prices[count:])
+        p = functional.softmax(logits, 2)
+        entropy = -(p * functional.log_softmax(logits, 2)).sum(2).mean()
+        loss = policy_gradient_loss(logits, actions, advantages)
+        self._step(loss - self.plan.entropy_bonus * entropy)
+
+    def _policy_choice(self, prices: Tensor, is_greedy: Tensor) -> Choose:
+        """Greedy where it is asked for (N,), else drawn from the softmax of the agent's values."""
+
         @torch.no_grad()
         def choose(t: int, features: Tensor, before: Tensor) -> Tensor:
             logits = self.agent(t, features.cpu(), before.cpu(), prices)
-            if is_greedy:
-                return greedy(logits).to(features.device)
             p = functional.softmax(logits, 1)
             drawn = torch.multinomial(p, 1, generator=self.generator)[:, 0]
-            return drawn.to(features.device)
+            return torch.where(is_greedy, greedy(logits), drawn).to(features.device)
 
         return choose
 

@@ -28,7 +28,7 @@ from bitsweep_trainers.methods.declared.abn import (
     decisions_of,
 )
 from bitsweep_trainers.models.declared import MODELS
-from bitsweep_trainers.policy.agent import AGENT_BITS, Agent
+from bitsweep_trainers.policy.agent import Agent
 from bitsweep_trainers.policy.anchor import Policy
 from bitsweep_trainers.policy.environment import (
     Reward,
@@ -38,6 +38,7 @@ from bitsweep_trainers.policy.environment import (
 )
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.learn import PolicyPlan, learn
+from bitsweep_trainers.policy.rounding import bits_of
 from bitsweep_trainers.policy.rules import (
     NUM_SHUFFLES,
     Ruled,
@@ -52,6 +53,8 @@ from bitsweep_trainers.supernet import allocate
 
 EVALUATION_BATCH = 500
 DISTINCT = "distinct allocations"
+COMMONEST = "images at the commonest allocation"
+CHANGED = "decisions that 8 bits change"
 LAMBDAS = {"three": (0.05, 0.2, 0.8), "curve": (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)}
 
 
@@ -138,7 +141,7 @@ def plan_of(trial: Trial) -> PolicyPlan:
         algorithm="reinforce" if parameters["policy"] == "reinforce" else "double_dqn",
         reward=rewards[str(parameters["policy_reward"])],
         epochs=int(parameters["policy_epochs"]),
-        updates=int(parameters.get("policy_updates", 1)),
+        updates=int(parameters["policy_updates"]),
         learning_rate=float(parameters["policy_learning_rate"]),
         selection_lambdas=LAMBDAS[str(parameters["policy_lambdas"])],
     )
@@ -252,9 +255,7 @@ def measured_rule(
             **dict(image_counts(trial, ruled.actions)),
             **dict(choice_counts(ruled, labels)),
         },
-        layer_bits=(*bits, LayerBits(weight=AGENT_BITS, activation=AGENT_BITS))
-        if is_learned
-        else bits,
+        layer_bits=(*bits, agent_layer_bits(agent)) if is_learned else bits,
         agent=agent_layer(agent) if is_learned else None,
         sample_costs=spread(ruled.bitops.tolist()),
         answers=answers_of(hits, split),
@@ -262,17 +263,27 @@ def measured_rule(
 
 
 def choice_counts(ruled: Ruled, labels: Tensor) -> Iterator[tuple[str, float]]:
-    """("distinct allocations", how many) and ("images +3/10 above shuffled", how many).
+    """How varied the allocations are and, of the learned ones, what they are worth.
 
-    The latter: right less the share of the permutations that were right, in tenths.
+    "images +3/10 above shuffled": right less the share of the permutations that were right, in
+    tenths.
     """
-    yield DISTINCT, float(len(torch.unique(ruled.actions, dim=0)))
+    _, sizes = torch.unique(ruled.actions, dim=0, return_counts=True)
+    yield DISTINCT, float(len(sizes))
+    yield COMMONEST, float(sizes.max())
+    if ruled.changed is not None:
+        yield CHANGED, float(ruled.changed)
     if ruled.shuffled_hits is None:
         return
     right = (ruled.logits.argmax(1) == labels).long()
     above = NUM_SHUFFLES * right - ruled.shuffled_hits
     for one, count in zip(*torch.unique(above, return_counts=True), strict=True):
         yield f"images {int(one):+d}/{NUM_SHUFFLES} above shuffled", float(count)
+
+
+def agent_layer_bits(agent: Agent) -> LayerBits:
+    """The bits that the agent runs at and is charged with."""
+    return LayerBits(weight=bits_of(agent), activation=bits_of(agent))
 
 
 def agent_layer(agent: Agent) -> Layer:

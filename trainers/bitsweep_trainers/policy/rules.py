@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bitsweep.measurement import Allocator
-from bitsweep_trainers.policy.agent import agent_bitops
 from bitsweep_trainers.policy.anchor import Policy
 from bitsweep_trainers.policy.baselines import (
     best_static,
@@ -27,6 +26,7 @@ from bitsweep_trainers.policy.environment import (
     sample_costs,
     task_reward,
 )
+from bitsweep_trainers.policy.rounding import agent_bitops, num_changed
 from bitsweep_trainers.policy.static import evolved, linear_program, sensitivities
 
 ROLLOUT_BATCH = 250
@@ -40,7 +40,7 @@ class Ruled:
 
     `bitops` counts the body, reruns added up; the agent's own stand apart. actions: the run that
     gave the answer. shuffled_hits: of the learned one, how many of `NUM_SHUFFLES` permutations of
-    its allocations got each image right (N,).
+    its allocations got each image right (N,). changed: how many of its decisions 8 bits change.
     """
 
     allocator: Allocator
@@ -50,6 +50,7 @@ class Ruled:
     bitops: Tensor
     agent_bitops: float = 0.0
     shuffled_hits: Tensor | None = None
+    changed: int | None = None
 
     def accuracy(self, labels: Tensor) -> float:
         """The share of right answers."""
@@ -167,6 +168,7 @@ def apply_learned(
         bitops=sample_costs(environment.costs, rollout.actions),
         agent_bitops=agent_bitops(policy.agent),
         shuffled_hits=hits,
+        changed=num_changed(environment, policy, images, price=price),
     )
     return learned, first
 

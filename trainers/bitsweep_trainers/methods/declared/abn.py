@@ -297,7 +297,7 @@ DECLARATION = MethodDeclaration(
             low=1,
             high=1000,
             default=30,
-            meaning="passes of the policy's training over its images",
+            meaning="epochs of the policy's training",
             source=CHOSEN,
             when=LEARNS,
         ),
@@ -317,9 +317,10 @@ DECLARATION = MethodDeclaration(
             low=1,
             high=10_000,
             default=40,
-            meaning="steps of Double DQN after each pass over its images",
+            meaning="gradient steps of each epoch: of Double DQN on past episodes, of REINFORCE on "
+            "new ones, three sampled and one greedy of each of 16 drawn images",
             source=CHOSEN,
-            when={"policy": ("double_dqn",)},
+            when=LEARNS,
         ),
         Parameter(
             name="policy_anchor",
