@@ -12,16 +12,17 @@ import torch
 from tests.trainers_suite.trials import few, training_of, trial_of, workspace_in
 
 from bitsweep.cost import Convention, bitops
+from bitsweep.errors import InputError
 from bitsweep.measurement import Measurement, evaluation_document, parse_evaluation
 from bitsweep.store.rows import measurement_row
 from bitsweep.trial import Trial
-from bitsweep_trainers import image, loop
+from bitsweep_trainers import clock, image, loop
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
 from bitsweep_trainers.policy import measured as measuring
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import layers_of, policy_measurements
-from bitsweep_trainers.policy.rules import NUM_SHUFFLES
+from bitsweep_trainers.policy.rules import NUM_SHUFFLES, oracle_of
 
 RULES = ["learned", "shuffled", "random", "greedy", "evolutionary", "ilp", "oracle", "cascade"]
 POLICY = {"policy": "double_dqn", "policy_epochs": 1}
@@ -196,3 +197,41 @@ def test_a_start_leaves_out_the_images_that_its_network_s_policy_learns_on() -> 
     assert len(held) == 30
     assert set(seen).isdisjoint(held)
     assert sorted([*seen, *held]) == rows.tolist()
+
+
+def test_what_the_policys_learning_takes_counts_and_measuring_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time stands still, but for 1 s an epoch, 10 s of learning and 100 s of measuring."""
+    now = [0.0]
+
+    def taking(module: ModuleType, name: str, seconds: float) -> None:
+        inner = getattr(module, name)
+
+        def slow(*given: Any, **named: Any) -> Any:
+            found = inner(*given, **named)
+            now[0] += seconds
+            return found
+
+        monkeypatch.setattr(module, name, slow)
+
+    monkeypatch.setattr(clock, "perf_counter", lambda: now[0])
+    taking(loop, "train_epoch", 1.0)
+    taking(measuring, "learn", 10.0)
+    taking(measuring, "rivals_at", 100.0)
+    monkeypatch.setattr(measuring, "oracle_of", raising)
+    with pytest.raises(Killed):
+        next(loop.run(training_of(policy_trial(), divided()), workspace_in(tmp_path)))
+    monkeypatch.setattr(measuring, "oracle_of", oracle_of)
+    evaluation = next(loop.run(training_of(policy_trial(), divided()), workspace_in(tmp_path)))
+
+    assert evaluation.seconds == 11.0
+
+
+def raising(*_: Any) -> None:
+    raise Killed
+
+
+def test_a_data_set_too_small_for_a_policy_is_refused_before_training() -> None:
+    with pytest.raises(InputError, match=r"policy_share = 0.1 of 40 .* at least 10 are needed"):
+        image.divided(few(train=40), policy_trial())

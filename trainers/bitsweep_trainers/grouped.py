@@ -16,6 +16,7 @@ from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Round, Workspace
 from bitsweep_trainers import loop
+from bitsweep_trainers.clock import Clock
 from bitsweep_trainers.data.augment import augment_each, normalise
 from bitsweep_trainers.loop import Done, Training
 from bitsweep_trainers.stacked import (
@@ -77,12 +78,12 @@ def _furthest_behind(
 
 
 def _measured(training: Training, workspace: Workspace, done: Done) -> Evaluation | Diverged:
-    epoch, seconds = done.measured, done.seconds
+    epoch, clock = done.measured, Clock(done.seconds)
     try:
-        measurements = loop.measure(training, workspace, epoch=epoch, seconds=seconds)
+        measurements = loop.measure(training, workspace, epoch=epoch, clock=clock)
     except Diverged as error:
         return error
-    return loop.evaluation_of(training, measurements, epoch=epoch, seconds=seconds)
+    return loop.evaluation_of(training, measurements, epoch=epoch, seconds=clock.seconds)
 
 
 def train_epoch(members: Sequence[Training], epoch: int) -> dict[int, Diverged]:

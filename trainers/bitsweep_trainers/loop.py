@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from math import cos, isfinite, pi
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial, trial_document
 from bitsweep_trainers.averaging import Average
+from bitsweep_trainers.clock import Clock
 from bitsweep_trainers.data.augment import Augmentation, augment, normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
@@ -103,18 +103,17 @@ def run(training: Training, workspace: Workspace) -> Generator[Evaluation, None,
     trial, group = training.trial, training.group
     group.share_file(workspace.state_path)
     done = restore(training, workspace.state_path)
-    seconds = done.seconds
+    clock = Clock(done.seconds)
     for epoch in range(done.measured + 1, trial.epochs + 1):
         if epoch > done.trained:
-            began = perf_counter()
-            train_epoch(training, epoch)
-            seconds += perf_counter() - began
+            with clock.running():
+                train_epoch(training, epoch)
         measurements: tuple[Measurement, ...] = ()
         if group.is_leader:
-            measurements = measure(training, workspace, epoch=epoch, seconds=seconds)
-        yield evaluation_of(training, measurements, epoch=epoch, seconds=seconds)
+            measurements = measure(training, workspace, epoch=epoch, clock=clock)
+        yield evaluation_of(training, measurements, epoch=epoch, seconds=clock.seconds)
         if group.is_leader:
-            save_state(training, workspace.state_path, epoch=epoch, seconds=seconds)
+            save_state(training, workspace.state_path, epoch=epoch, seconds=clock.seconds)
 
 
 def evaluation_of(
@@ -165,17 +164,23 @@ def diverged(
 
 
 def measure(
-    training: Training, workspace: Workspace, *, epoch: int, seconds: float
+    training: Training, workspace: Workspace, *, epoch: int, clock: Clock
 ) -> tuple[Measurement, ...]:
-    """What the network, or its average, gives after an epoch; after the last one it is kept."""
+    """What the network, or its average, gives after an epoch; after the last one it is kept.
+
+    The clock counts what the method learns after the last epoch, as part of the training.
+    """
     trial, network, data = training.trial, training.network, training.data
     is_last = epoch == trial.epochs
     with training.average.applied(network) if training.average else nullcontext():
         if is_last:
-            save = partial(
-                save_state, training, workspace.state_path, epoch=epoch, seconds=seconds
-            )
-            training.method.after(network, trial, data, partial(save, is_measured=False))
+
+            def save() -> None:
+                seconds, path = clock.seconds, workspace.state_path
+                save_state(training, path, epoch=epoch, seconds=seconds, is_measured=False)
+
+            with clock.running():
+                training.method.after(network, trial, data, save)
         measurements = measure_all(network, trial, data, is_last=is_last, epoch=epoch)
         if is_last:
             save_checkpoint(network, trial, workspace.final_checkpoint)

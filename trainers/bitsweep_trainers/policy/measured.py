@@ -162,11 +162,13 @@ def learn_policy(
 ) -> Policy:
     """The policy that the network keeps; learned on the held-out images if it keeps none.
 
-    `save` is called after each of the two stages, so that neither is done twice.
+    `save` is called after each of the two stages, so that neither is done twice. The first, the
+    rewards of static allocations, is part of learning for an anchored policy alone; of another
+    one they serve the rivals, and are measured with them.
     """
     kept, plan = kept_policy(network), plan_of(trial)
     environment = environment_of(network, trial)
-    if not kept.known:
+    if trial.parameters["policy_anchor"] and not kept.known:
         kept.known = static_rewards(environment, *held_of(data))
         save()
     policy = kept.restored(environment, encoder=plan.encoder, hidden=plan.hidden)
@@ -187,8 +189,9 @@ def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple
     is not learned yet is learned first.
     """
     policy = learn_policy(network, trial, data, lambda: None)
-    environment, known = environment_of(network, trial), kept_policy(network).known
+    environment, kept = environment_of(network, trial), kept_policy(network)
     images, labels = held_of(data)
+    known = kept.known = kept.known or static_rewards(environment, images, labels)
     losses = StaticLosses(environment=environment, images=images, labels=labels)
     shown = {split: split_of(data, split) for split in trial.splits}
     oracles = {
