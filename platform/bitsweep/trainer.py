@@ -123,7 +123,8 @@ class MethodDeclaration:
     weight_bits: the widths it can do; what is really measured tells `allocation_bits`.
     layer_bits(layers, bits, parameters, all_bits): the arithmetic of its cost at one width,
     all_bits being every width of the trial. canonical(parameters, all_bits): one spelling for
-    parameters that mean the same. check(parameters, all_bits): ValueError for what cannot be.
+    parameters that mean the same. check(parameters, all_bits): ValueError for what cannot be;
+    check_data(parameters, data): the same for data that do not fit them.
     takes_signed_inputs: False for one that clips the inputs of the body's layers at 0.
     settle(parameters, all_bits, layers, batch): replaces what is left open ("auto") by what the
     task decides, before `canonical`; batch counts the images computed at once.
@@ -137,6 +138,7 @@ class MethodDeclaration:
     groups_seeds: seeds of one configuration can be trained as one grouped network.
     held_share(parameters): of the training images, those it keeps from the network to learn or to
     choose something on them; what the network starts from must not have seen them either.
+    least_held: so many images it must hold out, where it holds any.
     numerics_on: `numerics` on models, by name, on which it is another than elsewhere.
     """
 
@@ -158,6 +160,7 @@ class MethodDeclaration:
     needs_start_when: Mapping[str, Value] = field(default_factory=dict)
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
     check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
+    check_data: Callable[[Parameters, "DataDeclaration"], None] = lambda given, data: None
     settle: Callable[[Parameters, tuple[Bits, ...], Sequence[Layer], int], Parameters] = (
         lambda given, bits, layers, batch: given
     )
@@ -168,6 +171,7 @@ class MethodDeclaration:
     has_kernels: bool = False
     groups_seeds: bool = False
     held_share: Callable[[Parameters], float] = lambda given: 0.0
+    least_held: int = 0
     numerics_on: Mapping[str, int] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
 

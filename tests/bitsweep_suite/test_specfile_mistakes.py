@@ -1,6 +1,7 @@
 """Every mistake in a sweep file is one line: file, line, key, what was expected, nearest name."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,65 @@ def test_what_is_not_proved_over_several_workers_is_refused(
 
     assert ": resources.workers_per_trial: " in message, message
     assert expected in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "expected"),
+    [
+        (
+            LSQ_SPACE,
+            'method = "abn"\nparameters = { policy_share = 0.1 }',
+            "arms[2].parameters.policy_share",
+            "has no effect: it needs policy = 'double_dqn' or 'reinforce', which is 'off' here",
+        ),
+        (
+            LSQ_SPACE,
+            'method = "cpq_dropbits"\nparameters = { sharing = "off", keep_probability = 0.8 }',
+            "arms[2].parameters.keep_probability",
+            "has no effect: it needs sharing = ",
+        ),
+        (
+            'bits = [2, 3, "w4a4"]',
+            "bits = [3]",
+            "arms[2].method",
+            "policy = reinforce chooses between widths, and there is only w3a3",
+        ),
+    ],
+)
+def test_what_would_be_dropped_in_silence_is_refused(
+    old: str, new: str, key: str, expected: str, tmp_path: Path
+) -> None:
+    with_policy = WHOLE.replace(LSQ_SPACE, 'method = "abn"\nparameters = { policy = "reinforce" }')
+    text = (WHOLE if old == LSQ_SPACE else with_policy).replace(old, new)
+    message = message_of(text, tmp_path)
+
+    assert f": {key}: " in message, message
+    assert expected in message and "\n" not in message
+
+
+def test_a_parameter_that_a_searched_value_needs_may_be_fixed(tmp_path: Path) -> None:
+    searched = (
+        'method = "abn"\nparameters = { policy_share = 0.2 }\n[arms.space]\n'
+        'policy = { choice = ["off", "double_dqn"] }'
+    )
+    sweep = read(WHOLE.replace(LSQ_SPACE, searched), tmp_path)
+
+    assert sweep.arms[2].parameters == {"policy_share": 0.2}
+
+
+def test_too_few_images_for_a_policy_are_told_with_their_number(tmp_path: Path) -> None:
+    name = "fashion-mnist-6k"
+    data = replace(DECLARATIONS.data_set(name), sizes={"train": 60, "validation": 9, "test": 9})
+    declared = replace(DECLARATIONS, data={**DECLARATIONS.data, name: data})
+    path = tmp_path / "sweep.toml"
+    path.write_text(
+        WHOLE.replace(LSQ_SPACE, 'method = "abn"\nparameters = { policy = "double_dqn" }')
+    )
+    with pytest.raises(InputError) as raised:
+        read_sweep(path, declared)
+
+    assert "policy_share = 0.1 of 60 training images holds 6" in str(raised.value)
+    assert "at least 8 are needed" in str(raised.value)
 
 
 def test_a_missing_objective_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import environment_of
 from bitsweep_trainers.policy.rounding import eight_bit_agent
 
-QUICK: dict[str, Value] = {"policy": "double_dqn", "policy_epochs": 2, "policy_updates": 4}
+QUICK: dict[str, Value] = {
+    "policy": "double_dqn",
+    "policy_share": 0.2,
+    "policy_epochs": 2,
+    "policy_updates": 4,
+}
 TOLERANCE = 2e-5
 
 

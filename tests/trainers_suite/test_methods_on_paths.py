@@ -21,7 +21,7 @@ LEARNS: dict[str, dict[str, Value]] = {
     "cpq_dropbits": {"task": "hetero"},
     "adaqat": {"widths": "layer"},
     "bit_mixer": {"search": "greedy"},
-    "abn": {"policy": "double_dqn", "policy_epochs": 1, "policy_updates": 4},
+    "abn": {"policy": "double_dqn", "policy_share": 0.2, "policy_epochs": 1, "policy_updates": 4},
 }
 
 

@@ -233,5 +233,5 @@ def raising(*_: Any) -> None:
 
 
 def test_a_data_set_too_small_for_a_policy_is_refused_before_training() -> None:
-    with pytest.raises(InputError, match=r"policy_share = 0.1 of 40 .* at least 10 are needed"):
+    with pytest.raises(InputError, match=r"abn holds 0\.1 of 40 .* at least 8 are needed"):
         image.divided(few(train=40), policy_trial())

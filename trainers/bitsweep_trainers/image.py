@@ -105,9 +105,22 @@ def train_group(
 
 
 def divided(data: Arrays, trial: Trial) -> Arrays:
-    """The data with the training images held out that the trial, or what starts from it, keeps."""
-    share = trial.held_share or DECLARED_METHODS[trial.method].held_share(trial.parameters)
-    return hold_out(data, share, loop.stream(trial.seed, "divide")) if share else data
+    """The data with the training images held out that the trial, or what starts from it, keeps.
+
+    Raise InputError where these are too few for the method.
+    """
+    declared = DECLARED_METHODS[trial.method]
+    share = trial.held_share or declared.held_share(trial.parameters)
+    if not share:
+        return data
+    parts = hold_out(data, share, loop.stream(trial.seed, "divide"))
+    if (count := len(parts.held_labels)) < declared.least_held:
+        raise InputError(
+            f"{trial.method} holds {share:g} of {len(data.train_labels)} training images out, class "
+            f"by class: {count}, and at least {declared.least_held} are needed: raise the share, or "
+            "take more images"
+        )
+    return parts
 
 
 def untrained(trial: Trial, workspace: Workspace, device: torch.device) -> nn.Module:

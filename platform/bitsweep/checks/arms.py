@@ -50,7 +50,8 @@ def check_parameters(sweep: Sweep, declarations: Declarations) -> None:
     """Fixed and searched parameters exist, may have these values, and can be drawn."""
     for index, arm in enumerate(sweep.arms):
         method = declarations.method(arm.method)
-        resolved(method, arm.parameters, ("arms", index, "parameters"))
+        given = resolved(method, arm.parameters, ("arms", index, "parameters"))
+        _check_effects(arm, method, given, ("arms", index, "parameters"))
         for name, dimension in arm.space.items():
             path = ("arms", index, "space", name)
             if name in arm.parameters:
@@ -59,6 +60,29 @@ def check_parameters(sweep: Sweep, declarations: Declarations) -> None:
                 resolved(method, {name: value}, ("arms", index, "space"))
             _check_when(arm, method, name=name, path=path)
             _check_dimension(sweep.search.sampler, arm, name=name, path=path)
+
+
+def _check_effects(arm: Arm, method: MethodDeclaration, given: Parameters, path: KeyPath) -> None:
+    """Each fixed parameter has an effect, at least at some of the values that are searched."""
+    conditions = {one.name: one.when for one in method.parameters}
+
+    def missing(name: str) -> tuple[str, tuple[Value, ...]] | None:
+        """A condition that never holds: the other parameter and what it would have to be."""
+        for other, wanted in conditions[name].items():
+            if other in arm.space:
+                continue
+            if (further := missing(other)) is not None:
+                return further
+            if other in given and given[other] not in wanted:
+                return other, wanted
+        return None
+
+    for name in arm.parameters:
+        if (found := missing(name)) is not None:
+            other, wanted = found
+            needed = " or ".join(repr(one) for one in wanted)
+            message = f"has no effect: it needs {other} = {needed}, which is {given[other]!r} here"
+            raise Problem((*path, name), f"{message}; leave it out (method {method.name})")
 
 
 def _check_dimension(sampler: Sampler, arm: Arm, *, name: str, path: KeyPath) -> None:
@@ -128,6 +152,7 @@ def _check_together(
 ) -> None:
     """ValueError for parameters that do not fit each other, the bits, the model or the task."""
     method.check(parameters, measured)
+    method.check_data(parameters, plan.declarations.data_set(plan.sweep.task.data))
     for name, value in method.needs_start_when.items():
         if parameters.get(name) == value and plan.sweep.task.start is None:
             raise ValueError(f"{name} = {value} needs a trained network: add task.start")

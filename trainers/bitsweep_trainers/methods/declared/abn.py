@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters
-from bitsweep.trainer import MethodDeclaration
+from bitsweep.trainer import DataDeclaration, MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
     ALL_KINDS,
     CHOSEN,
@@ -26,6 +26,7 @@ from bitsweep_trainers.models.projections import projected_block
 PAPER = "arXiv 2204.09992"
 GROUP = "later code of the same group (CVPR 2024)"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
+LEAST_HELD = 8  # a fifth of them, rounded, is two: for the margin, and again for the epoch
 INERT_ALONE = (
     "weight_source",
     "norms",
@@ -123,9 +124,15 @@ def _canonical(parameters: Parameters, all_bits: tuple[Bits, ...]) -> Parameters
 
 
 def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
-    """Equal bits; the first two stages of mixing fit into the training."""
+    """Equal bits, two of them for a policy; the first stages of mixing fit into the training."""
     equal_bits_only("abn", WEIGHT_BITS)(parameters, all_bits)
     check_sampling(parameters)
+    policy = parameters.get("policy", "off")
+    if policy != "off" and len(all_bits) < 2:
+        raise ValueError(
+            f"policy = {policy} chooses between widths, and there is only {all_bits[0].label}: "
+            "give task.bits at least two, or policy = off"
+        )
     shares = [float(parameters.get(name, 0)) for name in ("uniform_share", "rising_share")]
     if sum(shares) > 1:
         raise ValueError(f"uniform_share and rising_share are shares of one training: {shares}")
@@ -135,6 +142,16 @@ def held_share(parameters: Parameters) -> float:
     """The share of the training images that is kept for the policy."""
     is_off = parameters.get("policy", "off") == "off"
     return 0.0 if is_off else float(parameters["policy_share"])
+
+
+def _check_data(parameters: Parameters, data: DataDeclaration) -> None:
+    """ValueError where a policy would be learned and judged on too few images."""
+    share, num_images = held_share(parameters), data.sizes["train"]
+    if share and (num_held := round(share * num_images)) < LEAST_HELD:
+        raise ValueError(
+            f"policy_share = {share:g} of {num_images} training images holds {num_held} for the "
+            f"policy, and at least {LEAST_HELD} are needed: raise it, or take more images"
+        )
 
 
 MIXES = {"random_networks": (1, 2, 3, 4)}
@@ -148,6 +165,7 @@ DECLARATION = MethodDeclaration(
     numerics=2,
     has_kernels=True,
     held_share=held_share,
+    least_held=LEAST_HELD,
     layer_kinds=ALL_KINDS,
     parameters=(
         learning_rate(0.04, source=GROUP),
@@ -317,8 +335,8 @@ DECLARATION = MethodDeclaration(
             low=1,
             high=10_000,
             default=40,
-            meaning="gradient steps of each epoch: of Double DQN on past episodes, of REINFORCE on "
-            "new ones, three sampled and one greedy of each of 16 drawn images",
+            meaning="gradient steps of each epoch: of Double DQN on past episodes, of REINFORCE "
+            "on new ones, three sampled and one greedy of each of 16 drawn images",
             source=CHOSEN,
             when=LEARNS,
         ),
@@ -347,6 +365,7 @@ DECLARATION = MethodDeclaration(
     refuses={"workers_per_trial": "its policy is learned by one process"},
     canonical=_canonical,
     check=_check,
+    check_data=_check_data,
     summary=(
         "One network whose body layers each run at any of the widths, chosen at run time.",
         "Each width has its own steps and batch norms; the weights are shared.",
