@@ -17,9 +17,12 @@ from bitsweep.measurement import Measurement, evaluation_document, parse_evaluat
 from bitsweep.store.rows import measurement_row
 from bitsweep.trial import Trial
 from bitsweep_trainers import clock, image, loop
+from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
 from bitsweep_trainers.policy import measured as measuring
+from bitsweep_trainers.policy import raw
+from bitsweep_trainers.policy.baselines import ROLLOUT_BATCH
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import layers_of, policy_measurements
 from bitsweep_trainers.policy.rules import NUM_SHUFFLES, oracle_of
@@ -235,3 +238,20 @@ def raising(*_: Any) -> None:
 def test_a_data_set_too_small_for_a_policy_is_refused_before_training() -> None:
     with pytest.raises(InputError, match=r"abn holds 0\.1 of 40 .* at least 8 are needed"):
         image.divided(few(train=40), policy_trial())
+
+
+def test_no_more_than_a_batch_is_normalised_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def noted(images: Any, *statistics: Any) -> Any:
+        sizes.append(len(images))
+        return normalise(images, *statistics)
+
+    data = few(train=320, evaluated=300)
+    divided = image.divided(data, policy_trial())
+    network = training_of(policy_trial(), divided).network.eval()
+    monkeypatch.setattr(raw, "normalise", noted)
+    monkeypatch.setattr(measuring, "normalise", noted)
+    policy_measurements(network, policy_trial(), divided)
+
+    assert max(sizes) == ROLLOUT_BATCH

@@ -116,9 +116,9 @@ def divided(data: Arrays, trial: Trial) -> Arrays:
     parts = hold_out(data, share, loop.stream(trial.seed, "divide"))
     if (count := len(parts.held_labels)) < declared.least_held:
         raise InputError(
-            f"{trial.method} holds {share:g} of {len(data.train_labels)} training images out, class "
-            f"by class: {count}, and at least {declared.least_held} are needed: raise the share, or "
-            "take more images"
+            f"{trial.method} holds {share:g} of {len(data.train_labels)} training images out, "
+            f"class by class: {count}, and at least {declared.least_held} are needed: raise the "
+            "share, or take more images"
         )
     return parts
 

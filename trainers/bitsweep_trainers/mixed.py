@@ -109,7 +109,7 @@ def _measure(
 ) -> Measurement:
     images, labels = split_of(data, split)
     allocation = Allocation(layers=tuple(tied(one) for one in bits))
-    logits = logits_at(network, images, bits)
+    logits = logits_at(network, normalise(images, data.mean, data.std), bits)
     hits, loss_sum = counts(logits, labels, where=allocation.label)
     return Measurement(
         split=split,

@@ -23,7 +23,7 @@ TILT = 3.0  # tau of section 2.5
 
 
 def run_actions(environment: Environment, images: Tensor, actions: Tensor) -> Rollout:
-    """Run normalised images at actions (N, L), or at one allocation (L,) for all."""
+    """Run images at actions (N, L), or at one allocation (L,) for all."""
     each = actions.expand(len(images), -1) if actions.ndim == 1 else actions
     return run_batches(environment, images, lambda rows: given(each[rows]), ROLLOUT_BATCH)
 

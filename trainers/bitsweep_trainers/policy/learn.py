@@ -145,10 +145,11 @@ def learn(
 ) -> Policy:
     """A policy for any lambda of the plan; no image of it was fitted before.
 
-    Normalised images (N, ...), in random order. known: mean rewards of static allocations, to
-    which the policy is anchored (None: it is not). The last images select the epoch, and those
-    before them how far the policy may leave the anchor. Its agent runs at 8 bits, or in FP32 where
-    8 bits change more than `CHANGED_LIMIT` of the policy's decisions on these two parts.
+    Images (N, ...) as the environment takes them, in random order. known: mean rewards of static
+    allocations, to which the policy is anchored (None: it is not). The last images select the
+    epoch, and those before them how far the policy may leave the anchor. Its agent runs at 8 bits,
+    or in FP32 where 8 bits change more than `CHANGED_LIMIT` of the policy's decisions on these two
+    parts.
     """
     num_selection = max(1, round(plan.selection_share * len(labels)))
     num_trust = 0 if known is None else max(2, round(plan.trust_share * len(labels)))
@@ -174,7 +175,7 @@ def learn(
         return trusted(environment, agent, anchor, *parts[1], prices=prices, batch=batch)
 
     policy = policy_of(eight_bit_agent(best, features, prices))
-    fresh = torch.cat([parts[1][0], parts[2][0]])
+    fresh = images[cuts[0] :]
     if changed_share(environment, policy, fresh, prices=prices) <= CHANGED_LIMIT:
         return policy
     return policy_of(at_bits(policy, FULL_PRECISION_BITS).agent)

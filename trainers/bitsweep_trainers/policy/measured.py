@@ -17,7 +17,6 @@ from bitsweep.errors import Diverged
 from bitsweep.measurement import Allocator, Measurement, Protocol, Split
 from bitsweep.trial import Trial
 from bitsweep_trainers.answers import answers_of
-from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.judging import judged
@@ -31,6 +30,7 @@ from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.policy.agent import Agent
 from bitsweep_trainers.policy.anchor import Policy
 from bitsweep_trainers.policy.environment import (
+    Environment,
     Reward,
     RoutedNetwork,
     run_batches,
@@ -38,6 +38,7 @@ from bitsweep_trainers.policy.environment import (
 )
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.learn import PolicyPlan, learn
+from bitsweep_trainers.policy.raw import RawSamples, decoded
 from bitsweep_trainers.policy.rounding import bits_of
 from bitsweep_trainers.policy.rules import (
     NUM_SHUFFLES,
@@ -94,11 +95,11 @@ def mean_layer_bits(trial: Trial, actions: Tensor) -> tuple[LayerBits, ...]:
 
 
 def split_of(data: Arrays, split: Split) -> tuple[Tensor, Tensor]:
-    """Normalised images (N, C, H, W) and labels (N,) of a split."""
+    """Images (N, C, H, W), as they are in the data, and labels (N,) of a split."""
     is_test = split == "test"
     images = data.test_images if is_test else data.validation_images
     labels = data.test_labels if is_test else data.validation_labels
-    return normalise(images, data.mean, data.std), labels
+    return decoded(images), labels
 
 
 def counts(logits: Tensor, labels: Tensor, *, where: str) -> tuple[Tensor, float]:
@@ -148,13 +149,18 @@ def plan_of(trial: Trial) -> PolicyPlan:
 
 
 def environment_of(network: nn.Module, trial: Trial) -> RoutedNetwork:
-    """A trained network as the decision process of its trial."""
+    """A trained network as the decision process of its trial, on normalised images."""
     return RoutedNetwork(network, layers_of(trial), widths_of(trial))
 
 
+def raw_environment_of(network: nn.Module, trial: Trial, data: Arrays) -> RawSamples:
+    """The same on images as they are in the data."""
+    return RawSamples(environment_of(network, trial), data.mean, data.std)
+
+
 def held_of(data: Arrays) -> tuple[Tensor, Tensor]:
-    """Normalised images (N, C, H, W) and labels (N,) that were held out for the policy."""
-    return normalise(data.held_images, data.mean, data.std), data.held_labels
+    """Images (N, C, H, W), as they are in the data, and labels (N,) held out for the policy."""
+    return decoded(data.held_images), data.held_labels
 
 
 def learn_policy(
@@ -167,7 +173,7 @@ def learn_policy(
     one they serve the rivals, and are measured with them.
     """
     kept, plan = kept_policy(network), plan_of(trial)
-    environment = environment_of(network, trial)
+    environment = raw_environment_of(network, trial, data)
     if trial.parameters["policy_anchor"] and not kept.known:
         kept.known = static_rewards(environment, *held_of(data))
         save()
@@ -189,7 +195,7 @@ def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple
     is not learned yet is learned first.
     """
     policy = learn_policy(network, trial, data, lambda: None)
-    environment, kept = environment_of(network, trial), kept_policy(network)
+    environment, kept = raw_environment_of(network, trial, data), kept_policy(network)
     images, labels = held_of(data)
     known = kept.known = kept.known or static_rewards(environment, images, labels)
     losses = StaticLosses(environment=environment, images=images, labels=labels)
@@ -224,9 +230,7 @@ def policy_measurements(network: nn.Module, trial: Trial, data: Arrays) -> tuple
     return tuple(measured)
 
 
-def mean_cost(
-    environment: RoutedNetwork, policy: Policy, images: Tensor, *, price: float
-) -> float:
+def mean_cost(environment: Environment, policy: Policy, images: Tensor, *, price: float) -> float:
     """Mean BitOps of the body that a policy spends on images at one lambda."""
     choose = policy.choice(price)
     rollout = run_batches(environment, images, lambda _: choose, EVALUATION_BATCH)
