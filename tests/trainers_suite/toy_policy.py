@@ -16,7 +16,9 @@ EASY, HARD = 0, 1
 # Task rewards by (a_1, a_2): the easy image is always right, the hard one if a_2 is the second.
 REWARDS = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[0.0, 1.0], [0.0, 1.0]]])
 PRICE = 0.2
-QUICK = PolicyPlan(epochs=12, updates=40, learning_rate=5e-3, batch_transitions=256)
+QUICK = PolicyPlan(
+    epochs=12, updates=40, learning_rate=5e-3, batch_transitions=256, target_rate=0.02
+)
 
 
 class Toy:
