@@ -18,7 +18,7 @@ from bitsweep_trainers.policy.anchor import Anchor, Policy
 from bitsweep_trainers.policy.environment import Rollout
 from bitsweep_trainers.policy.kept import kept_policy
 from bitsweep_trainers.policy.measured import environment_of
-from bitsweep_trainers.policy.rounding import eight_bit_agent
+from bitsweep_trainers.policy.rounding import at_bits, eight_bit_agent
 
 QUICK: dict[str, Value] = {
     "policy": "double_dqn",
@@ -35,9 +35,9 @@ def agreeing(one: Rollout, other: Rollout) -> None:
 
 
 @pytest.mark.parametrize("model", ["small-cnn", "resnet8-b"])
-@pytest.mark.parametrize("margin", [0.0, 0.001, float("inf")])
+@pytest.mark.parametrize(("margin", "bits"), [(0.0, 8), (0.0, 32), (0.001, 8), (float("inf"), 8)])
 def test_a_file_routes_each_image_as_the_network_did(
-    model: str, margin: float, tmp_path: Path
+    model: str, margin: float, bits: int, tmp_path: Path
 ) -> None:
     one = packed(tmp_path, "abn", 2, 3, 4, model=model, **QUICK)
     network, trial, data = one.made.network.eval(), one.made.trial, one.made.data
@@ -53,13 +53,13 @@ def test_a_file_routes_each_image_as_the_network_did(
     kept.known = {(0,) * num_decisions: 0.5, (2,) * num_decisions: 0.7}
     eight = eight_bit_agent(agent, seen.features, (0.1,))
     anchor = Anchor.of(kept.known, costs) if margin else None
-    policy = Policy(agent=eight, anchor=anchor, margin=margin)
+    policy = at_bits(Policy(agent=eight, anchor=anchor, margin=margin), bits)
     kept.keep(policy)
     written = save(network, trial, one.path, mean=data.mean, std=data.std)
     routed = load_routed(one.path)
 
     assert written.payload_bits == one.written.payload_bits
-    assert written.policy_bits > 8 * sum(
+    assert written.policy_bits > bits * sum(
         m.weight.numel() for m in agent.modules() if isinstance(m, nn.Linear)
     )
     for price in (0.02, 0.8):
