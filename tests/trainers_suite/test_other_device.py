@@ -65,7 +65,7 @@ def trained(trial: Trial, folder: Path, start: Path | None) -> Numbers:
 
 def few_of_each() -> None:
     """Trials load the first images alone."""
-    vars(image)["load_of"] = lambda trial: few(train=64, evaluated=32)
+    vars(image)["load_of"] = lambda trial: few(train=96, evaluated=32)
 
 
 def right_and_loss(one: Measurement) -> tuple[int, float]:
@@ -167,7 +167,7 @@ def test_a_training_goes_on_there_from_its_state(
 
 def diverged(trial: Trial, folder: Path) -> str:
     """What is said of a training whose images are no numbers."""
-    data = few(train=64, evaluated=32)
+    data = few(train=96, evaluated=32)
     blank = torch.full(data.train_images.shape, float("nan"))
     vars(image)["load_of"] = lambda trial: replace(data, train_images=blank)
     with pytest.raises(Diverged) as error:

@@ -251,7 +251,6 @@ def test_no_more_than_a_batch_is_normalised_at_once(monkeypatch: pytest.MonkeyPa
     divided = image.divided(data, policy_trial())
     network = training_of(policy_trial(), divided).network.eval()
     monkeypatch.setattr(raw, "normalise", noted)
-    monkeypatch.setattr(measuring, "normalise", noted)
     policy_measurements(network, policy_trial(), divided)
 
     assert max(sizes) == ROLLOUT_BATCH
