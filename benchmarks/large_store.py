@@ -247,6 +247,7 @@ def _comparison_row(sweep: int) -> dict[str, Any]:
         "arm": "cpq_dropbits",
         "against": "lsq",
         "at": "w3a3",
+        "against_at": "w3a3",
         "declared_at": _TIME,
         "is_primary": True,
         "is_current": True,

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 FULL_PRECISION_BITS = 32
 # Stands for the bits of trials whose bits are a result: in labels, columns and comparisons.
 LEARNED = "learned"
+POLICY = "policy:"
 _LABEL = re.compile(r"w(\d+)a(\d+)")
+_RULE = re.compile(r"([a-z]+)@(\d+(?:\.\d+)?(?:e-?\d+)?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -90,7 +92,7 @@ class Allocation:
     def label(self) -> str:
         """The canonical name; equal labels over equal layers mean equal allocations."""
         if self.policy is not None:
-            return f"policy:{self.policy}"
+            return f"{POLICY}{self.policy}"
         if len(self.layers) == 1:
             return self.layers[0].label
         weights = ",".join(str(bits.weight) for bits in self.layers)
@@ -100,13 +102,42 @@ class Allocation:
 
 def parse_allocation(label: str) -> Allocation:
     """Read a label back; raise ValueError for anything that is no label."""
-    if label.startswith("policy:"):
-        return Allocation(layers=(), policy=label.removeprefix("policy:"))
+    if label.startswith(POLICY):
+        return Allocation(layers=(), policy=label.removeprefix(POLICY))
     found = re.fullmatch(r"w=\[([\d,]+)\] a=\[([\d,]+)\]", label)
     if found is None:
         return Allocation.uniform(parse_bits(label))
     pairs = zip(found[1].split(","), found[2].split(","), strict=True)
     return Allocation(layers=tuple(Bits(weight=int(w), activation=int(a)) for w, a in pairs))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Who chooses bits per sample, or stands beside it, at a price of BitOps (lambda).
+
+    >>> Rule(allocator="learned", price=0.05).label
+    'policy:learned@0.05'
+    """
+
+    allocator: str
+    price: float
+
+    @property
+    def label(self) -> str:
+        """That of the allocation it gives."""
+        return f"{POLICY}{self.allocator}@{self.price:g}"
+
+
+def parse_rule(text: str) -> Rule:
+    """Read "learned@0.05", or the label of a table; raise ValueError for anything else.
+
+    >>> parse_rule("policy:shuffled@0.2").price
+    0.2
+    """
+    found = _RULE.fullmatch(text.removeprefix(POLICY))
+    if found is None:
+        raise ValueError(f"expected a rule at a lambda such as 'learned@0.05', got {text!r}")
+    return Rule(allocator=found[1], price=float(found[2]))
 
 
 def labels(bits: Sequence[Bits]) -> str:

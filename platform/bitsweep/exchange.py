@@ -203,6 +203,8 @@ def read_export(source: Path) -> dict[str, Rows]:
         row["bits"] = b64decode(row["bits"])
     for row in rows.get("sweeps", []):
         row.setdefault("metric", "top1_percent")  # exports of before it was kept
+    for row in rows.get("comparisons", []):
+        row.setdefault("against_at", row["at"])  # both sides stood at the same bits
     known = {table.name: {column.name for column in table.columns} for table in CARRIED}
     for name, found in rows.items():
         if name not in known or any(set(row) != known[name] for row in found):

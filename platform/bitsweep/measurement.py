@@ -13,6 +13,7 @@ Split = Literal["validation", "test"]
 Allocator = Literal[
     "fixed", "learned", "shuffled", "random", "greedy", "evolutionary", "ilp", "cascade", "oracle"
 ]
+ORACLE: Allocator = "oracle"
 Protocol = Literal["running", "re-estimated"]
 Goal = Literal["maximize", "minimize"]
 

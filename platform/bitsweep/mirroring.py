@@ -52,14 +52,14 @@ def main(store: str, uri: str, sweep: str, checkpoints: str) -> int:
 
 def sweep_documents(reader: Reader, sweep: str) -> dict[str, str]:
     """What a sweep's run in MLflow keeps as files: the sweep file and its table as it stands."""
-    from bitsweep.analysis.render import render, table_rows
+    from bitsweep.analysis.render import json_rows, render
     from bitsweep.analysis.table import sweep_table
 
     table = sweep_table(reader, sweep)
     return {
         "sweep.toml": reader.sweep(sweep).text,
         "table.md": render(table, "markdown") + "\n",
-        "table.json": json.dumps(table_rows(table), indent=2) + "\n",
+        "table.json": json.dumps(json_rows(table), indent=2) + "\n",
     }
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 
-from bitsweep.bits import LEARNED, Allocation, Bits
+from bitsweep.bits import LEARNED, Allocation, Bits, Rule
 from bitsweep.cost import Convention, Layer, bitops, size_bits
 from bitsweep.errors import InputError
 from bitsweep.measurement import Split
@@ -55,6 +55,15 @@ class Plan:
         method = self.method(arm)
         asked = self.sweep.task.bits
         return tuple(sorted({method.allocation_bits(one, parameters) for one in asked}))
+
+    def rules(self, arm: Arm) -> tuple[Rule, ...]:
+        """The rules for bits per sample that an arm measures, whatever its search finds."""
+        method = self.method(arm)
+        found = [
+            method.rules(resolve(method.parameters, given), self.measured_bits(arm, given))
+            for given in _settings(arm)
+        ]
+        return tuple(one for one in found[0] if all(one in some for some in found))
 
     def learns_bits(self, arm: Arm) -> bool:
         """Whether an arm's bits are a result of its own training."""
@@ -289,6 +298,13 @@ class Plan:
             for index, one in enumerate(own)
         ]
         return bitops(layers, layer_bits, convention), size_bits(layers, layer_bits, convention)
+
+
+def _settings(arm: Arm) -> list[Parameters]:
+    """The arm's parameters at the ends of each dimension, the others at their first one."""
+    first = {**arm.parameters, **{name: one.extremes[0] for name, one in arm.space.items()}}
+    ends = [(name, value) for name, one in arm.space.items() for value in one.extremes]
+    return [first, *({**first, name: value} for name, value in ends)]
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bitsweep import sweep as records
-from bitsweep.bits import LEARNED, Bits, parse_bits
+from bitsweep.bits import LEARNED, POLICY, Bits, parse_bits, parse_rule
 from bitsweep.checks import Problem, check_sweep
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.errors import InputError, nearest
@@ -26,6 +26,7 @@ from bitsweep.toml_tables import (
     LARGEST_TOML,
     ArmTable,
     BitsText,
+    ComparisonTable,
     DimensionTable,
     ObjectiveTable,
     SamplerTable,
@@ -206,14 +207,7 @@ def _sweep(file: SweepFile, text: str, declarations: Declarations) -> Sweep:
         )
         if file.confirm
         else None,
-        comparisons=tuple(
-            records.Comparison(
-                arm=one.arm,
-                against=one.against,
-                at=None if one.at == LEARNED else _bits(one.at, ("comparisons", index, "at")),
-            )
-            for index, one in enumerate(file.comparisons)
-        ),
+        comparisons=tuple(_comparison(one, index) for index, one in enumerate(file.comparisons)),
         resources=records.Resources(**file.resources.model_dump()),
         budget=records.Budget(**file.budget.model_dump()),
         on_completion=file.on_completion,
@@ -313,6 +307,28 @@ def _objective(
     return records.Objective(
         metric=name, at=at, goal=objective.goal or goals[name], combine=objective.combine
     )
+
+
+def _comparison(comparison: ComparisonTable, index: int) -> records.Comparison:
+    path, other = ("comparisons", index), comparison.against_at
+    return records.Comparison(
+        arm=comparison.arm,
+        against=comparison.against,
+        at=_at(comparison.at, (*path, "at")),
+        against_at="same" if other is None else _at(other, (*path, "against_at")),
+    )
+
+
+def _at(text: BitsText, path: KeyPath) -> records.At:
+    """Bits, "learned", or a rule at a lambda."""
+    if text == LEARNED:
+        return None
+    if isinstance(text, int) or not ("@" in text or text.startswith(POLICY)):
+        return _bits(text, path)
+    try:
+        return parse_rule(text)
+    except ValueError as error:
+        raise Problem(path, str(error)) from error
 
 
 def _distinct_bits(texts: Sequence[BitsText], path: KeyPath) -> tuple[Bits, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from bitsweep.bits import LEARNED, Bits
+from bitsweep.bits import LEARNED, Bits, Rule
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
 from bitsweep.measurement import Goal
 from bitsweep.recipe import PLAIN, Recipe
@@ -17,6 +17,7 @@ Precision = Literal["fp32", "bf16"]
 Backend = Literal["eager", "compiled", "auto"]
 CostMetric = Literal["size_bits", "bitops"]
 COST_METRICS: tuple[str, ...] = get_args(CostMetric)
+At = Bits | Rule | None
 Placement = Literal["pack", "spread", "strict_pack", "strict_spread"]
 
 
@@ -176,19 +177,31 @@ class Confirm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A primary claim declared before the run: `arm` against `against` at one bit-width.
+    """A primary claim declared before the run: `arm` at `at` against `against` at `against_at`.
 
-    `at` None: where both arms' bits are learned or taken, each at its own.
+    At bits, or under a rule that chooses them per sample; None: where an arm's bits are learned or
+    taken, each at its own. `against_at` "same": where the first side stands.
     """
 
     arm: str
     against: str
-    at: Bits | None
+    at: At
+    against_at: At | Literal["same"] = "same"
+
+    @property
+    def other_at(self) -> At:
+        """Where the other side stands."""
+        return self.at if self.against_at == "same" else self.against_at
 
     @property
     def at_label(self) -> str:
-        """The bits, or "learned"."""
+        """As tables name it: bits, a rule, or "learned"."""
         return LEARNED if self.at is None else self.at.label
+
+    @property
+    def against_at_label(self) -> str:
+        """The same of the other side."""
+        return LEARNED if self.other_at is None else self.other_at.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,7 @@ class ComparisonTable(Table):
     arm: str
     against: str
     at: BitsText
+    against_at: BitsText | None = None
 
 
 class ResourcesTable(Table):

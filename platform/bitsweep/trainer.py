@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from bitsweep.bits import Bits
+from bitsweep.bits import Bits, Rule
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import Diverged, InputError
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
@@ -140,6 +140,7 @@ class MethodDeclaration:
     choose something on them; what the network starts from must not have seen them either.
     least_held: so many images it must hold out, where it holds any.
     numerics_on: `numerics` on models, by name, on which it is another than elsewhere.
+    rules(parameters, all_bits): those that choose bits per sample and are measured, rivals too.
     """
 
     name: str
@@ -174,6 +175,7 @@ class MethodDeclaration:
     least_held: int = 0
     numerics_on: Mapping[str, int] = field(default_factory=dict)
     refuses: Mapping[str, str] = field(default_factory=dict)
+    rules: Callable[[Parameters, tuple[Bits, ...]], tuple[Rule, ...]] = lambda given, bits: ()
 
     def refused(
         self, precision: str, recipe: Recipe, *, workers: int = 1, seeds_together: int = 1

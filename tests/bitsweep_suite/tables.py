@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from bitsweep.analysis.table import Cell, Table
+from bitsweep.analysis.cell import Cell
+from bitsweep.analysis.table import Table
 
 
 def cell(arm: str, allocation: str, correct: Sequence[int], *, method: str = "lsq") -> Cell:

@@ -8,9 +8,10 @@ from tests.bitsweep_suite.tables import cell, table
 from tests.bitsweep_suite.toys import FIXED, acting, ask_store, run_toy, toy_sweep
 
 from bitsweep.analysis.by_image import bootstrap, by_image, discordant
+from bitsweep.analysis.declared import Compared
 from bitsweep.analysis.render import render
 from bitsweep.analysis.selection import against
-from bitsweep.analysis.table import Compared, sweep_table
+from bitsweep.analysis.table import sweep_table
 from bitsweep.bits import tied
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
@@ -152,6 +153,7 @@ def test_a_comparison_declared_too_late_stays_exploratory() -> None:
         arm="b",
         against="a",
         at="w2a2",
+        against_at="w2a2",
         is_primary=False,
         result=None,
         adjusted_p=None,

@@ -10,10 +10,11 @@ from tests.bitsweep_suite.plugin import bitsweep, run_sweep
 from tests.bitsweep_suite.tables import THREE, cell, table
 from tests.bitsweep_suite.toys import SEARCHED, run_toy, toy_sweep
 
+from bitsweep.analysis.areas import area_notes
 from bitsweep.analysis.grid import Source, grids
 from bitsweep.analysis.grid_text import render_grids
 from bitsweep.analysis.render import render
-from bitsweep.analysis.table import Table, area_notes, sweep_table
+from bitsweep.analysis.table import Table, sweep_table
 from bitsweep.bits import tied
 from bitsweep.errors import InputError
 from bitsweep.store.database import open_to_read

@@ -587,11 +587,16 @@ def test_results_cost_by_the_convention_of_their_sweep(
     assert found == [(*expected, str(convention))]
 
 
-def test_the_best_arm_per_bits_is_the_best_on_test(writer: Writer, reader: Reader) -> None:
+def test_the_best_arm_per_bits_is_chosen_on_validation_and_told_on_test(
+    writer: Writer, reader: Reader
+) -> None:
     sweep_id, arm_ids = register(writer)
-    for arm_id, seed, correct in zip(arm_ids, (1, 2), (700, 800), strict=True):
+    for arm_id, seed, validated, tested in zip(
+        arm_ids, (1, 2), (750, 760), (900, 800), strict=True
+    ):
         trial = add(writer, toy_trial(seed=seed), sweep_id=sweep_id, arm_id=arm_id)
-        writer.record(trial.id, evaluation(1, measurement(correct, split="test")))
+        both = (measurement(validated), measurement(tested, split="test"))
+        writer.record(trial.id, evaluation(1, *both))
         writer.end(trial.id, Finished(epoch=1), sweep_id=sweep_id)
 
     found = reader.query("SELECT allocation, arm, mean_top1_percent, n FROM best_per_bit")[1]

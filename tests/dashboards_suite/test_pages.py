@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.bitsweep_suite.rules import rules_store
 from tests.dashboards_suite.layouts import exact_rows, of_type, parts, text_of
 from tests.dashboards_suite.stores import HOSTILE, reader_of, run_toy, toy_sweep
 
@@ -58,6 +59,12 @@ def test_the_page_shows_the_question_each_note_and_the_latex(toy_store: str) -> 
     expected = ["Does the toy work?", *notes(table), render(table, "latex")]
 
     assert [line for line in expected if line not in text] == []
+
+
+def test_a_declared_comparison_of_rules_stands_on_the_page(tmp_path: Path) -> None:
+    text = text_of(shown(str(rules_store(tmp_path)), "/sweep/toy")[1])
+
+    assert "fixed at policy:learned@0.2 - fixed at policy:shuffled@0.2: +2.50" in text
 
 
 def test_each_trial_is_counted_once(toy_store: str) -> None:

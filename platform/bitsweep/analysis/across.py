@@ -8,20 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitsweep.analysis.by_image import Answers, ByImage
+from bitsweep.analysis.cell import FULL_PRECISION, Cell, cells_by_image, ordered, paired_cells
 from bitsweep.analysis.chart import Curves, Series, arm_looks
 from bitsweep.analysis.grid import Source
 from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.published import Published, beside
 from bitsweep.analysis.selection import reference_cell
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import (
-    FULL_PRECISION,
-    Cell,
-    Table,
-    cells_by_image,
-    ordered,
-    paired_cells,
-)
+from bitsweep.analysis.table import Table
 from bitsweep.errors import InputError
 
 Key = tuple[str, str]

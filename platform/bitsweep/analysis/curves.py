@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
+from bitsweep.analysis.cell import FULL_PRECISION, Cell, ordered
 from bitsweep.analysis.chart import (
     FULL_PRECISION_COLOUR,
     Chart,
@@ -20,7 +21,7 @@ from bitsweep.analysis.chart import (
 from bitsweep.analysis.pareto import Point, front, hypervolume
 from bitsweep.analysis.render import CONVENTIONS, engineering
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import FULL_PRECISION, Cell, Table, ordered, sweep_table
+from bitsweep.analysis.table import Table, sweep_table
 from bitsweep.errors import InputError
 from bitsweep.store.history import CurvePoint, LayerWidth, curve_points, layer_widths
 from bitsweep.store.reader import Reader

@@ -3,8 +3,9 @@
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from bitsweep.analysis.cell import FULL_PRECISION, Cell
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import FULL_PRECISION, Cell, Table
+from bitsweep.analysis.table import Table
 
 SIGNIFICANT_AT = 0.05
 
@@ -61,5 +62,6 @@ def significance(table: Table) -> dict[tuple[str, str], str]:
     for one in table.comparisons:
         if one.is_primary and one.adjusted_p is not None and one.adjusted_p <= SIGNIFICANT_AT:
             named = marked.get((one.arm, one.at))
-            marked[one.arm, one.at] = f"{named}, {one.against}" if named else one.against
+            other = one.against if one.at == one.against_at else f"{one.against} {one.against_at}"
+            marked[one.arm, one.at] = f"{named}, {other}" if named else other
     return marked

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Literal
 
+from bitsweep.analysis.cell import Cell, ordered
 from bitsweep.analysis.render import CONVENTIONS, comparison_text
 from bitsweep.analysis.selection import Mark
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import Cell, Table, ordered
+from bitsweep.analysis.table import Table
 from bitsweep.errors import InputError
 from bitsweep.store.history import Setting
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bitsweep.analysis.cell import Cell
 from bitsweep.analysis.grid import Grid, grid_marks
 from bitsweep.analysis.latex import escaped, marked_number, number_column
 from bitsweep.analysis.render import CONVENTIONS, Format, csv_text, markdown_lines, text_lines
 from bitsweep.analysis.selection import Mark
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import UNSEARCHED, Cell
+from bitsweep.analysis.table import UNSEARCHED
 
 
 def render_grids(grids: Sequence[Grid], form: Format) -> str:

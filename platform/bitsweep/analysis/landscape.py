@@ -10,10 +10,10 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from bitsweep.analysis.cell import ordered
 from bitsweep.analysis.chart import Bars, Curves, Series, Style, Surface, arm_looks, method_look
 from bitsweep.analysis.importance import FEWEST, importances
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.store.history import Searched, searched

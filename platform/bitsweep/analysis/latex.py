@@ -8,9 +8,10 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bitsweep.analysis.cell import Cell
 from bitsweep.analysis.selection import Mark, marks
 from bitsweep.analysis.shown import Shown, shown
-from bitsweep.analysis.table import Cell, Table
+from bitsweep.analysis.table import Table
 
 PREAMBLE = "\\usepackage[T1]{fontenc}\n\\usepackage{booktabs,siunitx}\n"
 _SIGNS = {

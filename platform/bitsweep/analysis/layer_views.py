@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from bitsweep.analysis.cell import ordered
 from bitsweep.analysis.chart import Curves, Heat, Marker, Series, Style
 from bitsweep.analysis.policies import image_counts
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError
 from bitsweep.store.layers import LayerEpoch, RuleRow, layer_epochs, layered_arms, rule_rows
 from bitsweep.store.reader import Reader

@@ -7,11 +7,13 @@ from collections.abc import Container, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from bitsweep.analysis.by_image import ByImage
+from bitsweep.analysis.cell import FULL_PRECISION, Cell
+from bitsweep.analysis.declared import Compared
 from bitsweep.analysis.latex import latex_table
 from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.selection import Mark, marks
 from bitsweep.analysis.shown import Shown, shown
-from bitsweep.analysis.table import UNSEARCHED, Cell, Compared, Difference, Table
+from bitsweep.analysis.table import UNSEARCHED, Difference, Table
 
 Format = Literal["text", "markdown", "latex", "csv", "json"]
 _SMALLEST_P = 1e-16
@@ -25,7 +27,7 @@ CONVENTIONS = {
 
 
 def table_rows(table: Table) -> list[dict[str, Any]]:
-    """One plain object per cell: the JSON form, and what any other form is made of."""
+    """One plain object per cell: what any form is made of."""
     ordered = [
         table.cells[arm, allocation]
         for arm in table.arms
@@ -33,6 +35,18 @@ def table_rows(table: Table) -> list[dict[str, Any]]:
         if (arm, allocation) in table.cells
     ]
     return [_row(cell, table) for cell in ordered]
+
+
+def json_rows(table: Table) -> list[dict[str, Any]]:
+    """The same, each with the declared comparisons whose first side it is: `comparisons`."""
+    compared: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in table.comparisons:
+        at = one.at if (one.arm, one.at) in table.cells else FULL_PRECISION
+        compared.setdefault((one.arm, at), []).append(one.document())
+    return [
+        row | {"comparisons": compared.get((row["arm"], row["allocation"]), [])}
+        for row in table_rows(table)
+    ]
 
 
 def _row(cell: Cell, table: Table) -> dict[str, Any]:
@@ -58,7 +72,7 @@ def _row(cell: Cell, table: Table) -> dict[str, Any]:
 def render(table: Table, form: Format) -> str:
     """The table in one of FORMATS."""
     if form == "json":
-        return json.dumps(table_rows(table), indent=2)
+        return json.dumps(json_rows(table), indent=2)
     if form == "csv":
         return csv_text(table_rows(table))
     if form == "latex":
@@ -222,11 +236,12 @@ def _p_text(p: float) -> str:
 
 def comparison_text(one: Compared, *, metric: str = "top1_percent") -> str:
     """A declared comparison in one sentence, with what its seeds could show at most."""
-    name = f"{one.arm} - {one.against} at {one.at}"
     if one.result is None:
-        return f"{name}: not measured on common seeds yet."
+        return f"{one.name}: not measured on common seeds yet."
     result = one.result
-    text = f"{name}: {_effect(result, shown(metric))}"
+    text = f"{one.name}: {_effect(result, shown(metric))}"
+    if one.at != one.against_at and one.bitops is not None:  # else the table has them side by side
+        text += f", {' against '.join(map(engineering, one.bitops))} BitOps"
     if not one.is_primary or one.adjusted_p is None:
         later = "exploratory: declared after its arms were measured"
         return f"{text}){by_image_text(one.by_image)}; {later}."

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
+from bitsweep.analysis.cell import ordered
 from bitsweep.analysis.chart import Chart, Curves, Series, Style, arm_looks
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError
 from bitsweep.store.listing import SearchStep, search_steps
 from bitsweep.store.reader import Reader

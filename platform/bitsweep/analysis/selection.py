@@ -5,16 +5,10 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 from bitsweep.analysis.by_image import Answers
+from bitsweep.analysis.cell import FULL_PRECISION, Cell, cells_by_image, paired_cells
 from bitsweep.analysis.equivalence import DEFAULT_MARGIN, tost
 from bitsweep.analysis.published import beside
-from bitsweep.analysis.table import (
-    FULL_PRECISION,
-    Cell,
-    Difference,
-    Table,
-    cells_by_image,
-    paired_cells,
-)
+from bitsweep.analysis.table import Difference, Table
 from bitsweep.bits import LEARNED
 from bitsweep.errors import UnknownName, nearest
 from bitsweep.store.history import Setting
@@ -38,7 +32,7 @@ def narrowed(table: Table, at: Sequence[str]) -> Table:
         table,
         allocations=kept,
         cells={key: cell for key, cell in table.cells.items() if key[1] in kept},
-        comparisons=tuple(one for one in table.comparisons if one.at in kept),
+        comparisons=tuple(one for one in table.comparisons if {one.at, one.against_at} <= {*kept}),
     )
 
 
@@ -56,7 +50,11 @@ def against(
         raise UnknownName(f"{table.sweep} has no arm {name!r}{nearest(name, table.arms)}: {known}")
     if margin is None and table.metric == "top1_percent":
         margin = DEFAULT_MARGIN
-    declared = {(one.arm, one.against, one.at) for one in table.comparisons if one.is_primary}
+    declared = {
+        (one.arm, one.against, one.at)
+        for one in table.comparisons
+        if one.is_primary and one.at == one.against_at
+    }
     found = [
         _difference(
             cell,

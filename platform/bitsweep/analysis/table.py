@@ -8,65 +8,22 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
-from bitsweep.analysis.by_image import Answers, ByImage, by_image
+from bitsweep.analysis.areas import area_notes
+from bitsweep.analysis.by_image import Answers, ByImage
+from bitsweep.analysis.cell import Cell, ordered
+from bitsweep.analysis.declared import Compared, compared
 from bitsweep.analysis.equivalence import Equivalence
 from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner_notes
 from bitsweep.analysis.listed import listed_notes
-from bitsweep.analysis.paired import Paired, attainable_p, holm, paired, paired_values
-from bitsweep.analysis.pareto import Point, hypervolume, normalised_area
+from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.published import Published
-from bitsweep.bits import LEARNED, parse_allocation
+from bitsweep.bits import LEARNED
 from bitsweep.measurement import Split
 from bitsweep.store.answers import kept_answers
 from bitsweep.store.reader import Reader
-from bitsweep.store.records import ArmRow, ComparisonRow, ResultRow, SweepRow, TrialRow
+from bitsweep.store.records import ArmRow, ResultRow, SweepRow, TrialRow
 
-FULL_PRECISION = "w32a32"
 UNSEARCHED = "\u2021"  # a double dagger
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One arm at one allocation: mean and sample sd of the sweep's metric over n seeds.
-
-    `correct_by_seed` holds the counts behind it, for top-1 alone: they make paired tests exact.
-    `measured_by_seed`: the trial and the allocation of its own.
-    Not `is_searched`: the arm was searched, but at other bits than these.
-    Under "learned" each seed has an allocation of its own: `labels` are all of them, costs and
-    bits are means over them.
-    """
-
-    arm: str
-    method: str
-    allocation: str
-    split: str
-    mean: float
-    sd: float | None
-    n: int
-    bitops: float
-    size_bits: int
-    mean_weight_bits: float
-    value_by_seed: Mapping[int, float]
-    correct_by_seed: Mapping[int, int]
-    total: int
-    trial_ids: frozenset[str] = frozenset()
-    measured_by_seed: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    is_searched: bool = True
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """A declared comparison with its tests; `adjusted_p` over the family of primary ones."""
-
-    arm: str
-    against: str
-    at: str
-    is_primary: bool
-    result: Paired | None
-    adjusted_p: float | None
-    attainable: float | None
-    by_image: ByImage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +82,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
         arms=tuple(arm.name for arm in arms),
         allocations=ordered({allocation for _, allocation in cells}),
         cells=cells,
-        comparisons=_compare(
+        comparisons=compared(
             declared,
             cells,
             _answers(reader, cells, {arm for one in declared for arm in (one.arm, one.against)}),
@@ -173,39 +130,6 @@ def _bit_notes(cells: Mapping[tuple[str, str], Cell]) -> Iterable[str]:
     unsearched = [f"{c.arm} {c.allocation}" for c in cells.values() if not c.is_searched]
     if unsearched:
         yield f"{UNSEARCHED} bits that the arm's search did not look at: {', '.join(unsearched)}."
-
-
-def area_notes(cells: Mapping[tuple[str, str], Cell]) -> Iterable[str]:
-    """Accuracy over all bits in one number an arm, where two arms have two costs or more.
-
-    Both describe what was measured; nothing is chosen by them. Source: metrics.md, sections 5, 6.
-    """
-    points: dict[str, list[Point]] = {}
-    for cell in cells.values():
-        if cell.allocation not in (FULL_PRECISION, LEARNED):
-            points.setdefault(cell.arm, []).append(Point(cost=cell.bitops, accuracy=cell.mean))
-    points = {arm: some for arm, some in points.items() if len({p.cost for p in some}) > 1}
-    if not points:
-        return
-    low = max(min(one.cost for one in some) for some in points.values())
-    high = max(one.cost for some in points.values() for one in some)
-    if low < high:
-        areas = {arm: normalised_area(some, low=low, high=high) for arm, some in points.items()}
-        shown = ", ".join(f"{arm} {area:.2f}" for arm, area in areas.items())
-        yield (
-            f"Normalised area under accuracy over log2 BitOps from {low:.4g} to {high:.4g} "
-            f"(staircase, points of accuracy): {shown}."
-        )
-    volumes = {
-        arm: hypervolume(
-            [Point(cost=one.cost / high, accuracy=one.accuracy) for one in some],
-            cost_limit=1.0,
-            accuracy_floor=0.0,
-        )
-        for arm, some in points.items()
-    }
-    shown = ", ".join(f"{arm} {volume:.2f}" for arm, volume in volumes.items())
-    yield f"Hypervolume (reference: {high:.4g} BitOps as 1, and 0 %): {shown}."
 
 
 def _cells(
@@ -271,20 +195,6 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: st
     )
 
 
-def ordered(allocations: Iterable[str]) -> tuple[str, ...]:
-    """Ascending bits; mixed and policy allocations after the uniform ones, learned bits last."""
-
-    def rank(label: str) -> tuple[int, int, int, str]:
-        if label == LEARNED:
-            return (2, 0, 0, label)
-        layers = parse_allocation(label).layers
-        if len(layers) == 1:
-            return (0, layers[0].weight, layers[0].activation, label)
-        return (1, 0, 0, label)
-
-    return tuple(sorted(allocations, key=rank))
-
-
 def _answers(
     reader: Reader, cells: Mapping[tuple[str, str], Cell], arms: Container[str]
 ) -> Answers:
@@ -301,82 +211,6 @@ def _answers(
 def table_answers(reader: Reader, table: Table) -> Answers:
     """By trial and allocation which images were right, of all cells; empty where none are kept."""
     return _answers(reader, table.cells, table.arms)
-
-
-def cells_by_image(left: Cell, right: Cell, answers: Answers) -> ByImage | None:
-    """Two cells on the seeds where the answers of both are kept; None without one."""
-    pairs = {}
-    for seed in set(left.measured_by_seed) & set(right.measured_by_seed):
-        both = (left.measured_by_seed[seed], right.measured_by_seed[seed])
-        if left.total == right.total and all(one in answers for one in both):
-            pairs[seed] = (answers[both[0]], answers[both[1]])
-    return by_image(pairs, total=left.total)
-
-
-def _compare(
-    declared: Sequence[ComparisonRow],
-    cells: Mapping[tuple[str, str], Cell],
-    answers: Answers,
-) -> tuple[Compared, ...]:
-    results = [_paired_cells(one, cells) for one in declared]
-    family = [
-        index
-        for index, one in enumerate(declared)
-        if one.is_primary and results[index] is not None
-    ]
-    adjusted = holm([_p(results[index]) for index in family])
-    adjusted_by = dict(zip(family, adjusted, strict=True))
-    size = sum(one.is_primary for one in declared)
-    return tuple(
-        Compared(
-            arm=one.arm,
-            against=one.against,
-            at=one.at,
-            is_primary=one.is_primary,
-            result=result,
-            adjusted_p=adjusted_by.get(index),
-            attainable=attainable_p(family=size, seeds=result.n)
-            if result is not None and one.is_primary
-            else None,
-            by_image=_sides_by_image(one, cells, answers),
-        )
-        for index, (one, result) in enumerate(zip(declared, results, strict=True))
-    )
-
-
-def _p(result: Paired | None) -> float:
-    return 1.0 if result is None else result.p_permutation
-
-
-def _sides_by_image(
-    one: ComparisonRow, cells: Mapping[tuple[str, str], Cell], answers: Answers
-) -> ByImage | None:
-    left, right = _cell_of(one.arm, one.at, cells), _cell_of(one.against, one.at, cells)
-    return cells_by_image(left, right, answers) if left and right else None
-
-
-def _paired_cells(one: ComparisonRow, cells: Mapping[tuple[str, str], Cell]) -> Paired | None:
-    """The comparison on the seeds both arms have; None without a common one."""
-    left, right = _cell_of(one.arm, one.at, cells), _cell_of(one.against, one.at, cells)
-    if left is None or right is None:
-        return None
-    return paired_cells(left, right)
-
-
-def paired_cells(left: Cell, right: Cell) -> Paired | None:
-    """Two cells on their common seeds, by counts where both have them; None without a seed."""
-    seeds = sorted(set(left.value_by_seed) & set(right.value_by_seed))
-    if not seeds:
-        return None
-    if left.correct_by_seed and right.correct_by_seed and left.total == right.total:
-        counts = [left.correct_by_seed[seed] - right.correct_by_seed[seed] for seed in seeds]
-        return paired(counts, total=left.total)
-    return paired_values([left.value_by_seed[one] - right.value_by_seed[one] for one in seeds])
-
-
-def _cell_of(arm: str, at: str, cells: Mapping[tuple[str, str], Cell]) -> Cell | None:
-    """An arm's cell at these bits; a full-precision arm has but one."""
-    return cells.get((arm, at)) or cells.get((arm, FULL_PRECISION))
 
 
 def _learned_notes(cells: Iterable[Cell], rows: Sequence[ResultRow]) -> Iterable[str]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bitsweep.analysis.cell import ordered
 from bitsweep.analysis.chart import Curves, Series, Style
 from bitsweep.analysis.shown import shown
-from bitsweep.analysis.table import ordered
 from bitsweep.errors import InputError, UnknownName
 from bitsweep.store.listing import trial_status
 from bitsweep.store.reader import Reader

@@ -264,7 +264,7 @@ def table(
     Each sweep is a block of its own. With --rows or --columns bits, sweeps of equal setting are
     joined into one grid, in which a shared trial counts once; other settings stay blocks apart.
     """
-    from bitsweep.analysis.render import csv_text, render, table_rows
+    from bitsweep.analysis.render import csv_text, json_rows, render, table_rows
     from bitsweep.analysis.selection import against, narrowed
     from bitsweep.analysis.table import table_answers
 
@@ -285,11 +285,10 @@ def table(
             answers = table_answers(reader, one)
             one = against(one, against_arm, margin=margin, answers=answers)
         tables.append(one)
-    cells = [row for one in tables for row in table_rows(one)]
     if form == "json":
-        typer.echo(json.dumps(cells, indent=2))
+        typer.echo(json.dumps([row for one in tables for row in json_rows(one)], indent=2))
     elif form == "csv":
-        typer.echo(csv_text(cells))
+        typer.echo(csv_text([row for one in tables for row in table_rows(one)]))
     else:
         typer.echo("\n\n".join(render(one, form) for one in tables))
 

@@ -266,14 +266,14 @@ def _run_again(place: str, prefix: str, work: str | None, *, gpus: float, as_jso
 def _tell(
     report: "RunReport", place: str, uri: str | None, command: str, *, as_json: bool
 ) -> None:
-    from bitsweep.analysis.render import render, table_rows
+    from bitsweep.analysis.render import json_rows, render
     from bitsweep.analysis.table import sweep_table
     from bitsweep.store.database import open_to_read
     from bitsweep.store.reader import Reader
 
     table = sweep_table(Reader(open_to_read(place)), report.sweep)
     if as_json:
-        typer.echo(json.dumps(_document(report) | {"table": table_rows(table)}))
+        typer.echo(json.dumps(_document(report) | {"table": json_rows(table)}))
         return
     typer.echo(render(table, "text"))
     typer.echo("")

@@ -67,7 +67,7 @@ class _Merge:
         self._named(schema.sweeps, ("name",), compared=("text_sha256",))
         self._arms()
         self._configurations()
-        self._plain(schema.comparisons, ("sweep_id", "arm", "against", "at"))
+        self._plain(schema.comparisons, ("sweep_id", "arm", "against", "at", "against_at"))
         new_models = self._named(schema.models, ("digest",))
         self._children(schema.layers, "model_id", new_models, parent="models")
         new_trials = self._trials()

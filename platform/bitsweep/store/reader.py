@@ -110,7 +110,13 @@ class Reader:
         """The declared comparisons that stand in the sweep file as last run."""
         table = schema.comparisons
         query = (
-            select(table.c.arm, table.c.against, table.c["at"], table.c.is_primary)
+            select(
+                table.c.arm,
+                table.c.against,
+                table.c["at"],
+                table.c.against_at,
+                table.c.is_primary,
+            )
             .where((table.c.sweep_id == sweep_id) & table.c.is_current)
             .order_by(table.c.id)
         )

@@ -122,11 +122,12 @@ class ArmRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonRow:
-    """A declared comparison."""
+    """A declared comparison: `arm` at `at` less `against` at `against_at`."""
 
     arm: str
     against: str
     at: str
+    against_at: str
     is_primary: bool
 
 

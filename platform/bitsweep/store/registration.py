@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from bitsweep.store import schema
 from bitsweep.store.inserts import insert_new
@@ -68,7 +68,12 @@ def _comparison_rows(connection: Connection, sweep_id: int, sweep: Sweep, now: s
     mine = table.c.sweep_id == sweep_id
     connection.execute(update(table).where(mine).values(is_current=False))
     for one in sweep.comparisons:
-        key = {"arm": one.arm, "against": one.against, "at": one.at_label}
+        key = {
+            "arm": one.arm,
+            "against": one.against,
+            "at": one.at_label,
+            "against_at": one.against_at_label,
+        }
         is_primary = not _is_confirmed(connection, sweep_id, (one.arm, one.against))
         insert_new(
             connection,
@@ -81,9 +86,8 @@ def _comparison_rows(connection: Connection, sweep_id: int, sweep: Sweep, now: s
                 "is_current": True,
             },
         )
-        found = (table.c.arm == one.arm) & (table.c.against == one.against)
-        at = table.c["at"] == one.at_label
-        connection.execute(update(table).where(mine & found & at).values(is_current=True))
+        found = and_(*(table.c[name] == value for name, value in key.items()))
+        connection.execute(update(table).where(mine & found).values(is_current=True))
 
 
 def _is_confirmed(connection: Connection, sweep_id: int, names: tuple[str, str]) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
 )
 
-SCHEMA_VERSION = "0006"  # of the newest migration
+SCHEMA_VERSION = "0007"  # of the newest migration
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(column_0_label)s",
@@ -327,11 +327,12 @@ comparisons = Table(
     _key("sweep_id", "sweeps.id"),
     Column("arm", String(200), nullable=False),
     Column("against", String(200), nullable=False),
-    Column("at", String(32), nullable=False, comment="bits, such as w3a3"),
+    Column("at", String(32), nullable=False, comment="w3a3, learned, or policy:NAME"),
+    Column("against_at", String(32), nullable=False, comment="where the other side stands"),
     Column("declared_at", String(32), nullable=False),
     Column("is_primary", Boolean, nullable=False, comment="declared before either was measured"),
     Column("is_current", Boolean, nullable=False),
-    UniqueConstraint("sweep_id", "arm", "against", "at"),
+    UniqueConstraint("sweep_id", "arm", "against", "at", "against_at"),
     comment="claims declared in the sweep file: the family of the Holm correction",
 )
 published_results = Table(

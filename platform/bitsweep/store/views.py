@@ -40,19 +40,6 @@ SELECT DISTINCT sweep, arm, method, trial_id, seed, stage, status, split, alloca
     protocol, epoch, metric, goal, value, bitops, size_bits, mean_weight_bits, convention
 FROM member_results
 """
-BEST_PER_BIT_VIEW = """
-SELECT sweep, allocation, arm, method, mean_top1_percent, n, convention, metric, mean_value FROM (
-    SELECT r.sweep AS sweep, r.allocation AS allocation, r.arm AS arm, r.method AS method,
-        CASE MIN(r.metric) WHEN 'top1_percent' THEN AVG(r.value) END AS mean_top1_percent,
-        COUNT(*) AS n, MIN(r.convention) AS convention, MIN(r.metric) AS metric,
-        AVG(r.value) AS mean_value,
-        ROW_NUMBER() OVER (PARTITION BY r.sweep, r.allocation ORDER BY
-            CASE MIN(r.goal) WHEN 'minimize' THEN -AVG(r.value) ELSE AVG(r.value) END DESC
-        ) AS place
-    FROM scores r WHERE r.stage = 'confirm' AND r.split = 'test' AND r.status = 'finished'
-    GROUP BY r.sweep, r.allocation, r.arm, r.method
-) AS ranked WHERE place = 1
-"""
 ACCURACY_COST_VIEW = """
 SELECT sweep, arm, method, configuration_id, allocation, allocator, protocol,
     SUM(CASE WHEN split = 'test' THEN 1 ELSE 0 END) AS n,
@@ -69,6 +56,18 @@ SELECT sweep, arm, method, configuration_id, allocation, allocator, protocol,
 FROM member_results
 WHERE stage = 'confirm' AND status = 'finished'
 GROUP BY sweep, arm, method, configuration_id, allocation, allocator, protocol
+"""
+BEST_PER_BIT_VIEW = """
+SELECT sweep, allocation, arm, method, mean_top1_percent, n, convention, metric, mean_value FROM (
+    SELECT sweep, allocation, arm, method, n, convention, metric, mean_value,
+        CASE metric WHEN 'top1_percent' THEN mean_value END AS mean_top1_percent,
+        ROW_NUMBER() OVER (PARTITION BY sweep, allocation ORDER BY
+            CASE WHEN mean_validation_value IS NULL THEN 1 ELSE 0 END,
+            CASE goal WHEN 'minimize' THEN mean_validation_value ELSE -mean_validation_value END,
+            arm, configuration_id
+        ) AS place
+    FROM accuracy_cost WHERE n > 0 AND mean_value IS NOT NULL AND allocator <> 'oracle'
+) AS ranked WHERE place = 1
 """
 TRIAL_PARAMETERS_WIDE_VIEW = """
 SELECT s.name AS sweep, a.name AS arm, b.stage AS stage, t.method AS method, t.id AS trial_id,
@@ -87,15 +86,16 @@ VIEWS = {
     "member_results": MEMBER_RESULTS_VIEW,
     "results": RESULTS_VIEW,
     "scores": SCORES_VIEW,
-    "best_per_bit": BEST_PER_BIT_VIEW,
     "accuracy_cost": ACCURACY_COST_VIEW,
+    "best_per_bit": BEST_PER_BIT_VIEW,
     "trial_parameters_wide": TRIAL_PARAMETERS_WIDE_VIEW,
 }
 VIEW_PURPOSES = {
     "member_results": "`results` with the configuration each row belongs to: the tables' source",
     "results": "one row per trial, split and allocation at the trial's last epoch: start here",
     "scores": "`results` by the metric that each sweep is judged by, whichever it is: `value`",
-    "best_per_bit": "the best arm by that metric on test per sweep and allocation, over seeds",
+    "best_per_bit": "per sweep and allocation the confirmed configuration that validation prefers "
+    "by that metric, with its mean on test; an oracle is none",
     "accuracy_cost": "accuracy and cost of each confirmed configuration: choose by a validation "
     "column, report the test ones",
     "trial_parameters_wide": "one row per trial of a sweep with all its parameters: the common "
@@ -111,7 +111,7 @@ _RESULTS = {
     "status": "finished, pruned, diverged, failed, interrupted or running",
     "split": "validation or test",
     "allocation": "w4a4, or bits per layer, or policy:NAME",
-    "allocator": "who chose the bits",
+    "allocator": "who chose the bits; an oracle read the labels: an upper bound, no result",
     "protocol": "batch norm: running or re-estimated",
     "epoch": "the trial's last one",
     "correct": "right answers; empty for a regression",

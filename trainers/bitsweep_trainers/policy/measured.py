@@ -22,6 +22,7 @@ from bitsweep_trainers.data.load import Arrays
 from bitsweep_trainers.judging import judged
 from bitsweep_trainers.methods.base import Chosen
 from bitsweep_trainers.methods.declared.abn import (
+    LAMBDAS,
     allocation_layer_bits,
     body_of,
     decisions_of,
@@ -56,7 +57,6 @@ EVALUATION_BATCH = 500
 DISTINCT = "distinct allocations"
 COMMONEST = "images at the commonest allocation"
 CHANGED = "decisions that 8 bits change"
-LAMBDAS = {"three": (0.05, 0.2, 0.8), "curve": (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)}
 
 
 def layers_of(trial: Trial) -> tuple[Layer, ...]:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from bitsweep.bits import FULL_PRECISION_BITS, Bits
+from bitsweep.bits import FULL_PRECISION_BITS, Bits, Rule
 from bitsweep.cost import Layer, LayerBits
+from bitsweep.measurement import Allocator
 from bitsweep.space import Parameter, Parameters
 from bitsweep.trainer import DataDeclaration, MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
@@ -27,6 +28,17 @@ PAPER = "arXiv 2204.09992"
 GROUP = "later code of the same group (CVPR 2024)"
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
 LEAST_HELD = 8  # a fifth of them, rounded, is two: for the margin, and again for the epoch
+LAMBDAS = {"three": (0.05, 0.2, 0.8), "curve": (0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)}
+RULES: tuple[Allocator, ...] = (
+    "learned",
+    "shuffled",
+    "random",
+    "greedy",
+    "evolutionary",
+    "ilp",
+    "oracle",
+    "cascade",
+)
 INERT_ALONE = (
     "weight_source",
     "norms",
@@ -152,6 +164,14 @@ def _check_data(parameters: Parameters, data: DataDeclaration) -> None:
             f"policy_share = {share:g} of {num_images} training images holds {num_held} for the "
             f"policy, and at least {LEAST_HELD} are needed: raise it, or take more images"
         )
+
+
+def _rules(parameters: Parameters, all_bits: tuple[Bits, ...]) -> tuple[Rule, ...]:
+    """The learned policy and its rivals at each lambda, where there is a policy."""
+    if len(all_bits) == 1 or parameters.get("policy", "off") == "off":
+        return ()
+    prices = LAMBDAS[str(parameters["policy_lambdas"])]
+    return tuple(Rule(allocator=name, price=price) for name in RULES for price in prices)
 
 
 MIXES = {"random_networks": (1, 2, 3, 4)}
@@ -364,6 +384,7 @@ DECLARATION = MethodDeclaration(
     layer_bits=_layer_bits,
     refuses={"workers_per_trial": "its policy is learned by one process"},
     canonical=_canonical,
+    rules=_rules,
     check=_check,
     check_data=_check_data,
     summary=(
