@@ -38,7 +38,7 @@ SELECT one.sweep, one.allocation, one.seed, one.arm, other.arm AS against,
 FROM results AS one
 JOIN results AS other ON other.sweep = one.sweep AND other.allocation = one.allocation
     AND other.seed = one.seed AND other.split = one.split AND other.stage = one.stage
-    AND other.arm > one.arm
+    AND other.allocator = one.allocator AND other.arm > one.arm
 WHERE one.split = 'test' AND one.stage = 'confirm'
 ORDER BY one.sweep, one.allocation, one.arm, against, one.seed""",
     ),
@@ -48,6 +48,7 @@ ORDER BY one.sweep, one.allocation, one.arm, against, one.seed""",
 SELECT sweep, arm, allocation, n, mean_top1_percent, mean_bitops, mean_size_bits, convention,
     mean_validation_top1_percent
 FROM accuracy_cost
+WHERE allocator IN ('fixed', 'learned')
 ORDER BY sweep, mean_bitops, mean_validation_top1_percent DESC""",
     ),
     (

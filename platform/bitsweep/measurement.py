@@ -14,6 +14,8 @@ Allocator = Literal[
     "fixed", "learned", "shuffled", "random", "greedy", "evolutionary", "ilp", "cascade", "oracle"
 ]
 ORACLE: Allocator = "oracle"
+# What an arm answers for: bits that it was given, and bits that it chose. The others are rivals.
+OWN_ALLOCATORS: tuple[Allocator, ...] = ("fixed", "learned")
 Protocol = Literal["running", "re-estimated"]
 Goal = Literal["maximize", "minimize"]
 

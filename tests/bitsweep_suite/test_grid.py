@@ -141,10 +141,11 @@ def test_bits_that_the_search_did_not_look_at_are_marked(tmp_path: Path) -> None
 def test_the_area_is_that_of_the_staircase_over_common_costs() -> None:
     low, high = replace(cell("a", "w2a2", (800,)), bitops=1e6), cell("a", "w4a4", (900,))
     cells = {("a", one.allocation): one for one in (low, replace(high, bitops=4e6))}
-    area, volume = area_notes(cells)
+    area, volume, told = area_notes(cells, cells)
 
     assert area.endswith("(staircase, points of accuracy): a 80.00.")
     assert volume.endswith("a 60.00.")  # (1 - 1/4) * 80
+    assert told.endswith("validation chose: a 2 of 2.")
 
 
 def test_the_shell_joins_sweeps_and_stores(tmp_path: Path) -> None:

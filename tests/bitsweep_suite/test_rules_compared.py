@@ -299,6 +299,12 @@ def test_a_file_of_before_rules_could_be_compared_is_imported(tmp_path: Path) ->
     }
 
 
+def test_an_allocation_that_two_rules_gave_a_trial_counts_once(tmp_path: Path) -> None:
+    cell = table_of(rules_store(tmp_path)).cells["fixed", "w=[2,3] a=[2,3]"]
+
+    assert (cell.n, cell.is_own) == (6, False)
+
+
 def test_the_record_of_a_comparison_stands_on_one_side_by_default() -> None:
     plain = Comparison(arm="a", against="b", at=tied(2))
 

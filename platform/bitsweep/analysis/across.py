@@ -164,7 +164,11 @@ def _figure(cells: Mapping[tuple[Key, str], Cell], keys: Sequence[Key], first: T
     series = []
     for key in keys:
         mine = sorted(
-            (cell for (one, at), cell in cells.items() if one == key and at != FULL_PRECISION),
+            (
+                cell
+                for (one, at), cell in cells.items()
+                if one == key and at != FULL_PRECISION and cell.is_own
+            ),
             key=lambda cell: cell.bitops,
         )
         if mine:

@@ -18,7 +18,8 @@ class Cell:
     `measured_by_seed`: the trial and the allocation of its own.
     Not `is_searched`: the arm was searched, but at other bits than these.
     Under "learned" each seed has an allocation of its own: `labels` are all of them, costs and
-    bits are means over them.
+    bits are means over them. Not `is_own`: a rival of the arm's policy chose the bits, which are
+    beside the arm's own numbers and no part of them.
     """
 
     arm: str
@@ -38,6 +39,7 @@ class Cell:
     measured_by_seed: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     is_searched: bool = True
     labels: tuple[str, ...] = ()
+    is_own: bool = True
 
 
 def cells_by_image(left: Cell, right: Cell, answers: Answers) -> ByImage | None:

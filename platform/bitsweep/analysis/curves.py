@@ -8,6 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Literal
 
+from bitsweep.analysis.areas import chosen_cells, own_cells
 from bitsweep.analysis.cell import FULL_PRECISION, Cell, ordered
 from bitsweep.analysis.chart import (
     FULL_PRECISION_COLOUR,
@@ -18,10 +19,11 @@ from bitsweep.analysis.chart import (
     Style,
     arm_looks,
 )
-from bitsweep.analysis.pareto import Point, front, hypervolume
+from bitsweep.analysis.pareto import Point, staircase_volume
 from bitsweep.analysis.render import CONVENTIONS, engineering
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Table, sweep_table
+from bitsweep.bits import POLICY
 from bitsweep.errors import InputError
 from bitsweep.store.history import CurvePoint, LayerWidth, curve_points, layer_widths
 from bitsweep.store.reader import Reader
@@ -61,11 +63,12 @@ def _costed(table: Table, axis: Axis) -> Table:
 def pareto_chart(reader: Reader, sweep_name: str, *, axis: Axis = "BitOps") -> Chart:
     """Accuracy on test against a cost, with the front that validation chose.
 
-    Raises InputError where the sweep has no finished trial. Full precision stands as a level.
+    Raises InputError where the sweep has no finished trial. Full precision stands as a level. The
+    rules beside a policy are not the arm's: they stand in the table and in the figure `trade`.
     """
     table = _costed(sweep_table(reader, sweep_name), axis)
     validation = _costed(sweep_table(reader, sweep_name, split="validation"), axis)
-    cells = [cell for cell in table.cells.values() if cell.allocation != FULL_PRECISION]
+    cells = list(own_cells(table.cells).values())
     if not cells:
         raise InputError(f"{sweep_name} has no finished trial to plot")
     chosen = chosen_on_validation(table, validation)
@@ -101,15 +104,7 @@ def _enlarged(panel: Curves, cells: Sequence[Cell], table: Table) -> list[Curves
 
 def chosen_on_validation(table: Table, validation: Table) -> list[Cell]:
     """The cells that are on the front on validation, as they came out on what is reported."""
-    sign = _sign(table)
-    points = {
-        key: Point(cost=cell.bitops, accuracy=sign * cell.mean)
-        for key, cell in validation.cells.items()
-        if key[1] != FULL_PRECISION and key in table.cells
-    }
-    best = set(front(points.values()))
-    chosen = [table.cells[key] for key, point in points.items() if point in best]
-    return sorted(chosen, key=lambda cell: (cell.bitops, sign * cell.mean))
+    return chosen_cells(own_cells(table.cells), validation.cells, sign=_sign(table))
 
 
 def _sign(table: Table) -> int:
@@ -175,10 +170,12 @@ def _counted(table: Table, axis: Axis) -> str:
 def _pareto_note(table: Table, cells: Sequence[Cell], chosen: Sequence[Cell], axis: Axis) -> str:
     limit = max(cell.bitops for cell in cells)
     note = f"{axis}: {_counted(table, axis)}. Bars: sample sd over seeds (n in the table)."
+    if not all(cell.is_own for cell in table.cells.values()):
+        note += " Without the rules beside a policy (--kind trade)."
     if table.metric != "top1_percent":  # no floor to measure the volume from
         return note
     points = [Point(cost=cell.bitops / limit, accuracy=cell.mean) for cell in chosen]
-    volume = hypervolume(points, cost_limit=1.0, accuracy_floor=0.0)
+    volume = staircase_volume(points, cost_limit=1.0, accuracy_floor=0.0)
     reference = f"{engineering(limit)} as 1, and 0 %"
     return f"{note} Hypervolume of the front {volume:.3f} (reference: {reference})."
 
@@ -191,7 +188,7 @@ def learning_chart(reader: Reader, sweep_name: str) -> Chart:
     table = sweep_table(reader, sweep_name)
     sweep_id, metric = reader.sweep(sweep_name).id, shown(table.metric)
     found = curve_points(reader, sweep_id, metric=table.metric, split="validation")
-    points = [one for one in found if one.stage == table.stage]
+    points = [one for one in found if one.stage == table.stage and not _is_rule(one)]
     once = _measured_once(points)
     points = [one for one in points if one.arm not in once]
     if not points:
@@ -214,6 +211,11 @@ def learning_chart(reader: Reader, sweep_name: str) -> Chart:
     if once:
         note += f" Measured but once, not drawn: {', '.join(sorted(once))}."
     return Chart(title=table.sweep, panels=tuple(panels), note=note)
+
+
+def _is_rule(point: CurvePoint) -> bool:
+    """A policy and the rules beside it are measured after the last epoch alone: no curve."""
+    return point.allocation.startswith(POLICY)
 
 
 def _measured_once(points: Sequence[CurvePoint]) -> set[str]:

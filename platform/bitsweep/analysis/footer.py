@@ -6,6 +6,7 @@ from typing import Any
 
 from bitsweep.analysis.shown import shown
 from bitsweep.errors import InputError
+from bitsweep.measurement import OWN_ALLOCATORS
 from bitsweep.store.history import refused_counts, spent
 from bitsweep.store.reader import Reader
 from bitsweep.store.records import ArmRow, ResultRow, SweepRow, TrialRow
@@ -78,7 +79,8 @@ def winner_notes(rows: Sequence[ResultRow], sweep: SweepRow) -> Iterable[str]:
     winners: dict[tuple[str, str, int], list[ResultRow]] = {}
     for row in rows:
         is_test = row.stage == "confirm" and row.split == "test" and row.status == "finished"
-        if is_test and row.value is not None and row.configuration_id is not None:
+        is_own = row.allocator in OWN_ALLOCATORS
+        if is_test and is_own and row.value is not None and row.configuration_id is not None:
             key = (row.arm or "", row.column, row.configuration_id)
             winners.setdefault(key, []).append(row)
     for (arm, allocation, number), mine in sorted(winners.items()):

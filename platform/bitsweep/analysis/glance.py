@@ -23,9 +23,10 @@ class Best:
 def best_of(table: Table, validation: Table) -> Best | None:
     """The best quantized cell by validation; None before one is finished.
 
-    Full precision is no competitor: it is taken only where a sweep has nothing else.
+    Full precision is no competitor: it is taken only where a sweep has nothing else. Nor are the
+    rules that stand beside a policy.
     """
-    keys = [key for key in validation.cells if key in table.cells]
+    keys = [key for key in validation.cells if key in table.cells and table.cells[key].is_own]
     quantized = [key for key in keys if key[1] != FULL_PRECISION] or keys
     if not quantized:
         return None

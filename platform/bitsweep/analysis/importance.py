@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitsweep.analysis.chart import Bars, Chart, method_look
+from bitsweep.bits import POLICY
 from bitsweep.errors import InputError
 from bitsweep.space import Value
 from bitsweep.store.history import Searched, searched
@@ -141,8 +142,10 @@ def objectives(
 def _objective(rows: Sequence[Searched]) -> tuple[list[Mapping[str, Value]], list[float]]:
     """Each configuration with its validation metric above the mean of its bits.
 
-    Bits differ more than configurations do, and not all configurations are tried at all bits.
+    Bits differ more than configurations do, and not all configurations are tried at all bits. What
+    a policy reached is no objective of a search, and no part of it.
     """
+    rows = [row for row in rows if not row.allocation.startswith(POLICY)]
     at: dict[str, list[float]] = {}
     for row in rows:
         at.setdefault(row.allocation, []).append(row.value)

@@ -47,12 +47,51 @@ def hypervolume(points: Iterable[Point], *, cost_limit: float, accuracy_floor: f
     Source: metrics.md section 5.
     """
     inside = [one for one in points if one.cost <= cost_limit and one.accuracy >= accuracy_floor]
-    chosen = front(inside)
+    return staircase_volume(front(inside), cost_limit=cost_limit, accuracy_floor=accuracy_floor)
+
+
+def staircase_volume(
+    chosen: Sequence[Point], *, cost_limit: float, accuracy_floor: float
+) -> float:
+    """The area under points that were chosen elsewhere, by rising cost, inside the same box.
+
+    From its own cost to the next one each point counts with what it reads, also where a cheaper
+    one reads more: nothing is chosen again.
+
+    >>> points = [Point(cost=0.5, accuracy=90.0), Point(cost=0.75, accuracy=80.0)]
+    >>> staircase_volume(points, cost_limit=1.0, accuracy_floor=0.0)
+    42.5
+    """
     edges = [*(one.cost for one in chosen), cost_limit]
     return sum(
         (right - left) * (one.accuracy - accuracy_floor)
         for one, (left, right) in zip(chosen, pairwise(edges), strict=True)
     )
+
+
+def staircase_mean(
+    chosen: Sequence[Point], *, low: float, high: float, scale: Scale = "log2"
+) -> float:
+    """Mean over the costs [low, high] of points that were chosen elsewhere, by rising cost.
+
+    At each cost stands what the dearest point within it reads, also where a cheaper one reads
+    more. ValueError where the points do not cover the costs.
+
+    >>> points = [Point(cost=1, accuracy=90.0), Point(cost=2, accuracy=80.0)]
+    >>> staircase_mean(points, low=1, high=4)
+    85.0
+    """
+    if not chosen or low >= high or chosen[0].cost > low:
+        raise ValueError(f"the points do not cover the costs from {low:g} to {high:g}")
+    if scale == "log2" and low <= 0:
+        raise ValueError(f"a logarithmic axis needs positive costs, got {low:g}")
+    edges = [low, *(one.cost for one in chosen if low < one.cost < high), high]
+    area = sum(
+        (_along(right, scale) - _along(left, scale))
+        * [one.accuracy for one in chosen if one.cost <= left][-1]
+        for left, right in pairwise(edges)
+    )
+    return area / (_along(high, scale) - _along(low, scale))
 
 
 def normalised_area(

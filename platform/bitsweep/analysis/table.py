@@ -18,7 +18,7 @@ from bitsweep.analysis.listed import listed_notes
 from bitsweep.analysis.paired import Paired
 from bitsweep.analysis.published import Published
 from bitsweep.bits import LEARNED
-from bitsweep.measurement import Split
+from bitsweep.measurement import OWN_ALLOCATORS, Split
 from bitsweep.store.answers import kept_answers
 from bitsweep.store.reader import Reader
 from bitsweep.store.records import ArmRow, ResultRow, SweepRow, TrialRow
@@ -71,6 +71,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
     stage = "confirm" if any(row.stage == "confirm" for row in rows) else "search"
     split = split or ("test" if stage == "confirm" else "validation")
     cells = _marked(_cells(arms, rows, sweep=sweep, stage=stage, split=split), arms, rows)
+    validation = _cells(arms, rows, sweep=sweep, stage=stage, split="validation")
     trials = reader.trial_rows(sweep.id)
     declared = reader.comparisons(sweep.id)
     return Table(
@@ -92,7 +93,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
             *footnotes(arms, trials, stage=stage),
             *_bit_notes(cells),
             # Without a floor there is no area to measure.
-            *(area_notes(cells) if sweep.metric == "top1_percent" else ()),
+            *(area_notes(cells, validation) if sweep.metric == "top1_percent" else ()),
             *search_notes(reader, sweep),
             *winner_notes(rows, sweep),
             *listed_notes(reader.listed_results(sweep.name), sweep, stage=stage, split=split),
@@ -169,6 +170,8 @@ def _chosen(validation: Sequence[ResultRow], *, goal: str) -> int | None:
 
 
 def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: str) -> Cell:
+    # Two rules may give a trial the same bits, which then ran twice: a seed counts once.
+    rows = list({row.trial_id: row for row in rows}.values())
     values = [row.value or 0.0 for row in rows]
     first = rows[0]
     return Cell(
@@ -192,6 +195,7 @@ def _cell(arm: ArmRow, allocation: str, rows: Sequence[ResultRow], *, metric: st
         trial_ids=frozenset(row.trial_id for row in rows),
         measured_by_seed={row.seed: (row.trial_id, row.allocation) for row in rows},
         labels=tuple(sorted({row.allocation for row in rows})),
+        is_own=all(row.allocator in OWN_ALLOCATORS for row in rows),
     )
 
 

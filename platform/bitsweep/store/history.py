@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, case, func, select
 
 from bitsweep.bits import LEARNED
+from bitsweep.measurement import OWN_ALLOCATORS
 from bitsweep.space import Value
 from bitsweep.store import schema
 from bitsweep.store.reader import Reader
@@ -195,7 +196,10 @@ def final_layer_widths(reader: Reader, trial_id: str) -> list[LayerWidth]:
 
 
 def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
-    """The finished trials of the search with their configuration, at their last epoch."""
+    """The finished trials of the search with their configuration, at their last epoch.
+
+    Without the rules that stand beside a policy: they are not what was searched.
+    """
     members, arms, configurations = schema.memberships, schema.arms, schema.configurations
     trials, table, allocations = schema.trials, schema.measurements, schema.allocations
     outcomes = schema.outcomes
@@ -222,6 +226,7 @@ def searched(reader: Reader, sweep_id: int, *, metric: str) -> list[Searched]:
         .where((members.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((members.c.stage == "search") & (table.c.split == "validation"))
         .where((outcomes.c.status == "finished") & metric_column(metric).is_not(None))
+        .where(table.c.allocator.in_(OWN_ALLOCATORS))
         .order_by(arms.c.position, configurations.c.id, "allocation")
     )
     return [Searched(**row) for row in reader.rows(query)]

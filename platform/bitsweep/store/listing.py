@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, FromClause, case, func, select
 
+from bitsweep.measurement import OWN_ALLOCATORS
 from bitsweep.store import schema
 from bitsweep.store.history import metric_column
 from bitsweep.store.reader import Reader, status_column, trials_query
@@ -199,7 +200,10 @@ def trial_status(reader: Reader, trial_id: str) -> TrialStatus:
 
 
 def search_steps(reader: Reader, sweep_id: int, *, metric: str) -> list[SearchStep]:
-    """Every measured search trial at its newest epoch on validation, pruned ones among them."""
+    """Every measured search trial at its newest epoch on validation, pruned ones among them.
+
+    Without the rules that stand beside a policy: they are not what was searched.
+    """
     trials, arms, configurations = schema.trials, schema.arms, schema.configurations
     table, allocations = schema.measurements, schema.allocations
     value = metric_column(metric)
@@ -218,7 +222,7 @@ def search_steps(reader: Reader, sweep_id: int, *, metric: str) -> list[SearchSt
         .select_from(_searched_joined())
         .where((schema.memberships.c.sweep_id == sweep_id) & arms.c.is_current)
         .where((schema.memberships.c.stage == "search") & (table.c.split == "validation"))
-        .where(value.is_not(None))
+        .where(value.is_not(None) & table.c.allocator.in_(OWN_ALLOCATORS))
         .order_by(arms.c.position, configurations.c.number, trials.c.id, allocations.c.label)
     )
     return [SearchStep(**row) for row in reader.rows(query)]
