@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ class Rounding(NamedTuple):
     offset: float = 0.0
 
 
+class SeveralGrids(ValueError):
+    """One grid does not serve all values of an input."""
+
+
 class Input(Protocol):
     """How a layer rounds its input."""
 
@@ -29,7 +33,7 @@ class Input(Protocol):
         """Values (N, C, ...) -> the nearest points of the grid at a width."""
 
     def rounding(self, bits: int, /) -> Rounding | None:
-        """The grid as numbers; None where one grid does not serve all values."""
+        """The grid as numbers; None where values pass as they are. Raise SeveralGrids for many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,10 @@ class UnitInput:
         rounded: Tensor = torch.round(values.clamp(0, 1) * n) / n
         return rounded
 
-    def rounding(self, bits: int, /) -> Rounding:
-        """The grid as numbers."""
+    def rounding(self, bits: int, /) -> Rounding | None:
+        """The grid as numbers; None at 32 bits, which round nothing."""
+        if bits >= FULL_PRECISION_BITS:
+            return None
         return Rounding(1 / (2**bits - 1), 0, 0, 2**bits - 1)
 
 
@@ -142,9 +148,9 @@ class ThirdsInput:
         ]
         return torch.cat(rounded, 1)
 
-    def rounding(self, bits: int, /) -> None:
-        """No single grid."""
-        return
+    def rounding(self, bits: int, /) -> NoReturn:
+        """Raise SeveralGrids."""
+        raise SeveralGrids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,8 @@ up to 4 bits are stored as (u)int4, others as (u)int8.
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from bitsweep.errors import InputError
 from bitsweep_trainers.branches import BranchLayer
 from bitsweep_trainers.models.resnet import PadShortcut
 from bitsweep_trainers.packed.bitstream import bits_of, pack
-from bitsweep_trainers.packed.inputs import Rounding
+from bitsweep_trainers.packed.inputs import Rounding, SeveralGrids
 from bitsweep_trainers.packed.network import PackedLayer, PackedNetwork, PackedNorm
+from bitsweep_trainers.packed.weights import FloatWeights, UnitLatentWeights
 
 OPSET = 21  # the first whose QuantizeLinear knows 4 bits
 IR_VERSION = 10
+IMAGES, LOGITS = "images", "logits"  # the input and the output of a graph
 MISSING = "ONNX needs two packages more: pip install 'bitsweep[export]' -c constraints.txt"
 
 
@@ -101,54 +104,87 @@ def write_onnx(network: PackedNetwork, path: Path) -> None:
     if any(isinstance(one, BranchLayer) for one in network.modules()):
         raise InputError("branches have no ONNX form: only the packed format holds this network")
     graph = Graph(onnx)
-    traced = _Tracer(network.network).trace(network.network)
-    outputs: dict[fx.Node, str] = {}
-    last = ""
-    for node in traced.nodes:
-        given = [outputs[one] for one in node.all_input_nodes]
+    nodes = trace(network).nodes
+    names = tensor_names(nodes)
+    for node in nodes:
+        if node.op not in ("placeholder", "output"):
+            _draw(graph, network, node, names)
+    _finish(graph, network, names[next(reversed(nodes))], path)
+
+
+def trace(network: PackedNetwork) -> fx.Graph:
+    """What a network does to its images, module by module."""
+    return _Tracer(network.network).trace(network.network)
+
+
+def tensor_names(nodes: Iterable[fx.Node]) -> dict[fx.Node, str]:
+    """The name in the graph of what each node of a trace gives.
+
+    That of a module is its path; a later call of the same module has its number behind.
+    """
+    names: dict[fx.Node, str] = {}
+    calls: Counter[str] = Counter()
+    for node in nodes:
+        path = str(node.target)
+        calls[path] += 1
         if node.op == "placeholder":
-            outputs[node] = "images"
+            names[node] = IMAGES
         elif node.op == "output":
-            (last,) = given
+            names[node] = names[node.all_input_nodes[0]]
+        elif node.op == "call_module":
+            names[node] = path if calls[path] == 1 else f"{path}:{calls[path]}"
         else:
-            outputs[node] = _draw(graph, network, node, given)
-    _finish(graph, network, last, path)
+            names[node] = node.name
+    return names
 
 
-def _draw(graph: Graph, network: PackedNetwork, node: fx.Node, given: list[str]) -> str:
+def _draw(
+    graph: Graph, network: PackedNetwork, node: fx.Node, names: Mapping[fx.Node, str]
+) -> str:
+    given = [names[one] for one in node.all_input_nodes]
     if node.op == "call_function" and node.target is operator.add:
-        return graph.node("Add", given, node.name)
+        return graph.node("Add", given, names[node])
     if node.op == "call_module":
         module = network.network.get_submodule(str(node.target))
         for kind, draw in DRAWN.items():
             if isinstance(module, kind):
-                return draw(graph, module, given[0], str(node.target))
+                return draw(graph, module, given[0], names[node])
     what = type(module).__name__ if node.op == "call_module" else str(node.target)
     raise InputError(f"{what} has no ONNX form: only the packed format holds this network")
 
 
 def _finish(graph: Graph, network: PackedNetwork, last: str, path: Path) -> None:
     helper, types = graph.onnx.helper, graph.onnx.TensorProto
-    graph.node("Identity", [last], "logits")
+    graph.node("Identity", [last], LOGITS)
     shape, classes = network.header["data"]["shape"], network.header["data"]["classes"]
-    images = helper.make_tensor_value_info("images", types.FLOAT, ["batch", *shape])
-    logits = helper.make_tensor_value_info("logits", types.FLOAT, ["batch", classes])
+    images = helper.make_tensor_value_info(IMAGES, types.FLOAT, ["batch", *shape])
+    logits = helper.make_tensor_value_info(LOGITS, types.FLOAT, ["batch", classes])
     whole = helper.make_graph(graph.nodes, "bitsweep", [images], [logits], graph.constants)
     opset = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(whole, opset_imports=opset, ir_version=IR_VERSION)
     model.producer_name = "bitsweep"
     for key in ("trial_id", "convention", "claimed_bits"):
         model.metadata_props.add(key=f"bitsweep.{key}", value=str(network.header[key]))
-    graph.onnx.checker.check_model(model, full_check=True)
+    _check(graph.onnx, model)
     path.write_bytes(model.SerializeToString())
+
+
+def _check(onnx: Any, model: Any) -> None:
+    """InputError where onnx itself finds a graph to be none, in its first line."""
+    refusals = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except refusals as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"onnx refuses the graph of this network: {reason}; the packed format holds it"
+        ) from error
 
 
 def _layer(graph: Graph, module: nn.Module, values: str, name: str) -> str:
     assert isinstance(module, PackedLayer)
-    if module.record.input is not None:
-        rounding = module.record.input.rounding(module.bits.activation)
-        if rounding is None:
-            raise InputError(f"{name} rounds its input to several grids: ONNX QDQ has one")
+    rounding = input_grid(module, name)
+    if rounding is not None:
         values = _rounded(graph, rounding, values, f"{name}.input")
     inputs = [values, _weights(graph, module, name)]
     if module.record.bias is not None:
@@ -166,6 +202,18 @@ def _layer(graph: Graph, module: nn.Module, values: str, name: str) -> str:
         dilations=list(keywords["dilation"]),
         group=keywords["groups"],
     )
+
+
+def input_grid(layer: PackedLayer, name: str) -> Rounding | None:
+    """The grid of a layer's inputs as it is switched; None: they are floats.
+
+    InputError for several grids, naming the layer.
+    """
+    try:
+        rounds = layer.record.input
+        return None if rounds is None else rounds.rounding(layer.bits.activation)
+    except SeveralGrids as error:
+        raise InputError(f"{name} rounds its input to several grids: ONNX QDQ has one") from error
 
 
 def _rounded(graph: Graph, rounding: Rounding, values: str, name: str) -> str:
@@ -196,7 +244,7 @@ def _weights(graph: Graph, module: PackedLayer, name: str) -> str:
     found = kept.uniform(bits)
     if found is None:
         values = kept.values(bits)
-        if module.record.input is None and len(values) == 1:
+        if isinstance(kept, FloatWeights | UnitLatentWeights):
             return graph.floats(f"{name}.weight", values[0])
         raise InputError(
             f"{name} keeps {type(kept).__name__}, which have no uniform grid: ONNX QDQ needs one, "
@@ -270,6 +318,11 @@ def _pad_shortcut(graph: Graph, module: nn.Module, values: str, name: str) -> st
     return graph.node("Pad", [pixels, pads], name)
 
 
+def _relu6(graph: Graph, module: nn.Module, values: str, name: str) -> str:
+    ends = [graph.floats(f"{name}.{end}", at) for end, at in (("least", 0.0), ("greatest", 6.0))]
+    return graph.node("Clip", [values, *ends], name)
+
+
 def _simple(kind: str, **attributes: Any) -> Callable[[Graph, nn.Module, str, str], str]:
     def draw(graph: Graph, module: nn.Module, values: str, name: str) -> str:
         return graph.node(kind, [values], name, **attributes)
@@ -280,6 +333,7 @@ def _simple(kind: str, **attributes: Any) -> Callable[[Graph, nn.Module, str, st
 DRAWN: dict[type[nn.Module], Callable[[Graph, nn.Module, str, str], str]] = {
     PackedLayer: _layer,
     PackedNorm: _norm,
+    nn.ReLU6: _relu6,
     nn.ReLU: _simple("Relu"),
     nn.MaxPool2d: _max_pool,
     nn.MaxPool1d: _max_pool,
@@ -304,5 +358,5 @@ def onnx_logits(path: Path, images: Tensor) -> Tensor:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run(["logits"], {"images": images.cpu().contiguous().numpy()})
+    (logits,) = session.run([LOGITS], {IMAGES: images.cpu().contiguous().numpy()})
     return torch.from_numpy(np.asarray(logits))
