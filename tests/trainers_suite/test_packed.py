@@ -1,5 +1,6 @@
 """Packed files: every method comes back with equal logits from as many bits as it claims."""
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from struct import pack_into
@@ -8,10 +9,12 @@ from typing import Any
 import pytest
 import torch
 from tests.trainers_suite.packed_nets import packed
+from tests.trainers_suite.trials import few
 
 from bitsweep.bits import tied
 from bitsweep.errors import InputError
 from bitsweep_trainers import supernet, transitions
+from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.methods.table import METHODS
 from bitsweep_trainers.packed import container
@@ -167,6 +170,53 @@ def test_layers_may_have_bits_of_their_own(method: str, tmp_path: Path) -> None:
     assert difference.abs().max() < TOLERANCE
 
 
+ONE_CHANNEL: list[tuple[str, int, str, dict[str, Any]]] = [
+    ("ptq", 8, "resnet20", {}),
+    ("ptq", 8, "resnet20", {"range": "mse"}),
+    ("ptq", 8, "resnet20", {"scheme": "asymmetric", "granularity": "tensor"}),
+    ("splitquant", 8, "resnet20", {}),
+    ("splitquant", 8, "resnet20", {"storage": "sparse", "granularity": "channel"}),
+    *(
+        (name, 4, "resnet8-b", {})
+        for name in sorted(METHODS)
+        if name not in ("adabits", "fp32", "mbquant")
+    ),
+    ("dorefa", 4, "mobilenet-v2", {}),  # depthwise layers have kernels of one channel, too
+]
+
+
+@pytest.mark.parametrize("case", ONE_CHANNEL, ids=lambda case: "-".join(map(str, case)))
+def test_kernels_of_one_channel_are_laid_out_as_in_training_and_logits_equal_to_the_last_bit(
+    case: tuple[str, int, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    method, bits, model, parameters = case
+    one = packed(tmp_path, method, bits, model=model, **parameters)
+    network, trial = load(one.path), one.made.trial
+    images = normalise(few(evaluated=500).validation_images, network.mean, network.std)
+    for width in trial.bits:
+        network.set_bits(width)
+        one.made.method.select(one.made.network, width)
+        one.made.network.eval()
+        with torch.no_grad():
+            assert torch.equal(network(images), one.made.network(images))
+        for path, layer in quantized_layers(one.made.network):
+            trained = layer.weight_quantizer(layer.weight).stride()
+            whole = path.partition(".parts.")[0]
+            assert {value.stride() for value in network.network.get_submodule(whole).weights} == {
+                trained
+            }
+
+
+def test_a_file_without_strides_is_laid_out_channels_last(tmp_path: Path) -> None:
+    network = load(packed(tmp_path, "lsq", 4).path)
+    layer = network.network.get_submodule("stem.conv")
+    laid_out = layer.weights[0].stride()
+    layer.record = replace(layer.record, strides=None)
+    layer.switch(None)
+
+    assert layer.weights[0].stride() == laid_out == (9, 1, 3, 1)
+
+
 def test_a_packed_network_takes_raw_images_and_nothing_in_it_learns(tmp_path: Path) -> None:
     one = packed(tmp_path, "lsq", 4)
     network = load(one.path)
@@ -258,6 +308,9 @@ def test_a_file_with_something_wrong_is_one_clear_error(
         ('"shape": [32, 16, 3, 3]', '"shape": [32, 16, 3, 999999]'),
         ('"offset": 0', '"offset": -32'),
         ('"widths": ["w2a2"]', '"widths": 7'),
+        ('"strides": [144, 1, 48, 16]', '"strides": [999999, 1, 48, 16]'),
+        ('"strides": [144, 1, 48, 16]', '"strides": [0, 0, 0, 511]'),
+        ('"strides": [144, 1, 48, 16]', '"strides": [1]'),
     ],
 )
 def test_a_header_that_lies_is_refused_even_with_a_good_checksum(

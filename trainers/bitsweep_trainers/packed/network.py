@@ -26,14 +26,19 @@ from bitsweep_trainers.packed.records import (
 END_BITS = 8
 
 
-def _dense(values: Tensor) -> Tensor:
-    """Channels last with the very strides of a trained network: kernels are chosen by them.
+def _laid_out(values: Tensor, strides: tuple[int, ...] | None) -> Tensor:
+    """With the very strides of a trained network, since kernels are chosen by them.
 
-    `contiguous` leaves a kernel of one input channel as it is, whose strides are ambiguous.
+    None: channels last, if there are channels and pixels. ValueError for strides with gaps.
     """
-    if values.ndim != 4:
-        return values
-    return torch.empty_like(values, memory_format=torch.channels_last).copy_(values)
+    if strides is None:
+        kind = torch.channels_last if values.ndim == 4 else torch.preserve_format
+        return torch.empty_like(values, memory_format=kind).copy_(values)
+    last = sum((size - 1) * one for size, one in zip(values.shape, strides, strict=True))
+    if min(strides, default=0) < 0 or last + 1 != values.numel():
+        raise ValueError(f"strides {strides} do not lay {tuple(values.shape)} out without gaps")
+    made = torch.empty_strided(values.shape, strides, dtype=values.dtype, device=values.device)
+    return made.copy_(values)
 
 
 def folded_norm(values: Tensor, norm: Folded) -> Tensor:
@@ -67,7 +72,8 @@ class PackedLayer(nn.Module):
             weight, activation = self.record.bits
             bits = Bits(weight=weight, activation=activation)
         self.bits = bits
-        self.weights = tuple(_dense(one) for one in self.record.weights.values(self.bits.weight))
+        values = self.record.weights.values(self.bits.weight)
+        self.weights = tuple(_laid_out(one, self.record.strides) for one in values)
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, C, ...) -> (N, O, ...)."""

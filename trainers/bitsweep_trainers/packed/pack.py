@@ -92,7 +92,22 @@ def layer_record(
         input=inputs.pack_input([one.activation for one in place.widths]),
         bias=None if layer.bias is None else layer.bias.detach(),
         bits=None if place.is_switched else place.bits,
+        strides=_strides(layer.weight, weights),
     )
+
+
+@torch.no_grad()
+def _strides(weight: Tensor, quantizer: nn.Module) -> tuple[int, ...]:
+    """The strides of the rounded weights as the layer reads them in evaluation.
+
+    Where an axis has one element they are ambiguous, and what a quantizer's operations make of
+    them differs: (9, 9, 3, 1) or (9, 1, 3, 1) for (O, 1, 3, 3).
+    """
+    was_training = quantizer.training
+    quantizer.eval()
+    strides: tuple[int, ...] = tuple(quantizer(weight).stride())
+    quantizer.train(was_training)
+    return strides
 
 
 def plain_record(layer: Computing) -> LayerRecord:
@@ -102,6 +117,7 @@ def plain_record(layer: Computing) -> LayerRecord:
         input=None,
         bias=None if layer.bias is None else layer.bias.detach(),
         bits=(FULL_PRECISION_BITS, FULL_PRECISION_BITS),
+        strides=layer.weight.stride(),
     )
 
 

@@ -17,12 +17,15 @@ class LayerRecord:
     """A convolution or linear map; geometry is that of the model. input None: nothing is rounded.
 
     bits: (weight, activation) where they are fixed; None: those that are switched to.
+    strides: those of the weights in the trained network, by which kernels are chosen; None, as in
+    older files: channels last.
     """
 
     weights: Weights
     input: Input | None
     bias: Tensor | None
     bits: tuple[int, ...] | None
+    strides: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
