@@ -7,13 +7,17 @@ from pathlib import Path
 from bitsweep.bits import Bits
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Folders
-from bitsweep.exporter import Exported, ExportForm, load_exporter
+from bitsweep.exporter import Exported, ExportForm, SameLayers, SameLogits, load_exporter
 from bitsweep.run import folders_of
 from bitsweep.store.reader import Reader
 from bitsweep.trial import Finished, Trial
 
-# More images whose logits differ than float sums and rounding at an edge explain.
+# Of the images, those whose logits may differ: by float sums and rounding at an edge.
 MOST_APART = 0.01
+# The same for answers of another runtime, each of whose layers was found to be right: a code
+# that falls to the other side of an edge moves all that comes after.
+MOST_ANSWERS_APART = 0.05
+NAMED = 3  # operations that a fault names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +39,41 @@ class ModelExport:
         if payload is not None and sizes != {payload}:
             claimed = " and ".join(map(str, sorted(sizes)))
             found.append(f"the payload has {payload} bits, claimed are {claimed}")
-        for one in self.exported.widths:
-            if one.num_apart > MOST_APART * one.images:
-                found.append(f"{one.bits}: logits of {one.num_apart} images differ")
+        layers = self.exported.layers
+        if layers is not None:
+            found.extend(_faults_of_layers(layers))
+        judge = _fault_of_logits if layers is None else _fault_of_answers
+        found.extend(fault for one in self.exported.widths if (fault := judge(one)))
         return tuple(found)
+
+
+def _fault_of_logits(one: SameLogits) -> str | None:
+    """Of a file that this program runs: its outputs are the trained network's."""
+    if one.num_apart <= MOST_APART * one.images:
+        return None
+    return f"{one.bits}: logits of {one.num_apart} images differ"
+
+
+def _fault_of_answers(one: SameLogits) -> str | None:
+    """Of a graph whose layers were judged one by one, run as a whole."""
+    if one.largest_difference is None:
+        return f"{one.bits}: NaN or infinity stands against another logit"
+    num_apart = 0 if one.num_agreeing is None else one.images - one.num_agreeing
+    if num_apart <= MOST_ANSWERS_APART * one.images:
+        return None
+    return f"{one.bits}: answers on {num_apart} images differ"
+
+
+def _faults_of_layers(layers: SameLayers) -> list[str]:
+    found = []
+    if layers.apart:
+        named = ", ".join(layers.apart[:NAMED])
+        more = f" and {len(layers.apart) - NAMED} more" if len(layers.apart) > NAMED else ""
+        found.append(f"{named}{more}: the graph gives other values than the network's layer")
+    if layers.num_source_apart > MOST_APART * layers.num_images:
+        apart = f"{layers.num_source_apart} of {layers.num_images} images"
+        found.append(f"the network that the graph was drawn from differs on {apart}")
+    return found
 
 
 def export_model(

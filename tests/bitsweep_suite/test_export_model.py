@@ -3,14 +3,17 @@
 import json
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.bitsweep_suite.plugin import bitsweep, run_text
+from tests.trainers_suite.trials import trial_of
 
 from bitsweep.bits import tied
 from bitsweep.errors import InputError
-from bitsweep.exporter import ExportForm
+from bitsweep.exporter import Exported, ExportForm, SameLayers, SameLogits
 from bitsweep.model_export import ModelExport, export_model
 from bitsweep.repeat import repeat_trial
 from bitsweep.store.database import open_to_read
@@ -114,9 +117,10 @@ def test_a_wrong_option_is_one_line(ran: Path) -> None:
 
 def test_onnx_of_one_width_is_written_and_compared(ran: Path) -> None:
     made = exported(store_of(ran), trial_id(ran, *ABN), ran / "abn.onnx", "onnx", 2)
-    (width,) = made.exported.widths
+    (width,), layers = made.exported.widths, made.exported.layers
 
     assert (made.faults, made.exported.payload_bits, width.bits) == ((), None, "w2a2")
+    assert layers is not None and layers.apart == () and layers.num_source_apart == 0
     assert not (ran / "abn.onnx.packed").exists()
 
 
@@ -156,3 +160,64 @@ def test_a_size_that_is_not_what_was_recorded_is_a_fault(ran: Path, tmp_path: Pa
     made = exported(store, trial_id(ran, *ABN), tmp_path / "x.bits")
 
     assert [one for one in made.faults if "claimed are 7 and" in one]
+
+
+def judged(*, layers: SameLayers | None, **changes: Any) -> tuple[str, ...]:
+    """The faults of a ResNet-20 at 8 bits that was exported, or of a change of it."""
+    width = SameLogits(
+        bits="w8a8",
+        images=1000,
+        largest_difference=0.07,
+        largest_logit=19.0,
+        num_apart=233,
+        num_agreeing=1000,
+        num_correct=900,
+    )
+    exported = Exported(
+        payload_bits=None,
+        padding_bits=0,
+        header_bytes=0,
+        file_bytes=1,
+        claimed_bits=1,
+        widths=(replace(width, **changes),),
+        layers=layers,
+    )
+    trial = trial_of("ptq", 8)
+    return ModelExport(trial=trial, exported=exported, recorded_bits=1, recorded_correct={}).faults
+
+
+SAME = SameLayers(num_images=128, num_compared=99, num_codes=10**6, num_at_edges=3, apart=())
+
+
+def test_a_graph_is_judged_by_its_layers_and_answers_and_a_packed_file_by_its_logits() -> None:
+    assert judged(layers=SAME) == ()
+    assert judged(layers=None) == ("w8a8: logits of 233 images differ",)
+    assert judged(layers=None, num_apart=10) == ()
+    assert judged(layers=SAME, num_agreeing=None) == ()
+
+
+@pytest.mark.parametrize(
+    ("layers", "changes", "said"),
+    [
+        (SAME, {"num_agreeing": 949}, "w8a8: answers on 51 images differ"),
+        (SAME, {"largest_difference": None}, "w8a8: NaN or infinity stands against another"),
+        (replace(SAME, apart=("stem.conv",)), {}, "stem.conv: the graph gives other values"),
+        (replace(SAME, apart=tuple("abcde")), {}, "a, b, c and 2 more: the graph gives other"),
+        (replace(SAME, num_source_apart=2), {}, "was drawn from differs on 2 of 128 images"),
+    ],
+)
+def test_what_is_wrong_with_a_graph_is_a_fault(
+    layers: SameLayers, changes: dict[str, Any], said: str
+) -> None:
+    (fault,) = judged(layers=layers, **changes)
+
+    assert said in fault
+
+
+def test_the_command_tells_of_a_graphs_layers(ran: Path) -> None:
+    given = ("--output", "said.onnx", "--format", "onnx")
+    done = bitsweep(ran, "export-model", trial_id(ran, *ABN), *given)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "layer by layer on equal inputs, 128 images: " in done.stdout
+    assert " operations, 0 apart; " in done.stdout

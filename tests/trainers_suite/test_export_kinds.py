@@ -1,17 +1,20 @@
 """Exports of networks for series and vectors, and of networks with bits per layer."""
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.trainers_suite.path_trials import trained_on, write_series, write_vectors
+from tests.trainers_suite.trials import few
 
 from bitsweep.bits import parse_allocation, tied
 from bitsweep.errors import InputError
 from bitsweep.exporter import Exported, ExportForm, load_exporter
 from bitsweep.space import Value
 from bitsweep.trial import Trial
-from bitsweep_trainers.export import trained_network
+from bitsweep_trainers.export import _compared, trained_network
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
 from bitsweep_trainers.methods.table import method_of
 from bitsweep_trainers.packed.file import load
@@ -62,6 +65,27 @@ def test_networks_for_vectors_leave_without_right_answers(method: str, tmp_path:
     assert said.payload_bits == said.claimed_bits
     for one in said.widths:
         assert (one.num_apart, one.num_agreeing, one.num_correct) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "num_apart"), [(torch.nan, 40), (torch.inf, 40), (0.5, 40), (0.0, 0)]
+)
+def test_samples_are_apart_whatever_stands_against_a_number(spoilt: float, num_apart: int) -> None:
+    data = few(evaluated=40)
+    logits = torch.randn(40, 10, generator=torch.Generator().manual_seed(0))
+    said = _compared(lambda _: logits, data, lambda _: logits + spoilt, label="w4a4")
+
+    assert said.num_apart == num_apart
+    assert (said.largest_difference is None) == (not isfinite(spoilt))
+    assert said.largest_logit == float(logits.abs().max())
+
+
+def test_what_is_not_finite_in_both_is_the_same() -> None:
+    logits = torch.full((40, 10), torch.nan)
+    logits[:, 0] = torch.inf
+    said = _compared(lambda _: logits, few(evaluated=40), lambda _: logits, label="w4a4")
+
+    assert (said.num_apart, said.largest_difference, said.largest_logit) == (0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("method", ["lsq", "ptq", "cpq_dropbits"])

@@ -19,6 +19,7 @@ from bitsweep_trainers.layers import quantized_layers
 from bitsweep_trainers.methods.table import METHODS
 from bitsweep_trainers.packed import container
 from bitsweep_trainers.packed.file import claimed_bits, load
+from bitsweep_trainers.packed.network import PackedLayer, PackedNetwork
 
 # Float32 of a sum of a few hundred products of size 1; a flipped code would be at least 1e-3.
 TOLERANCE = 2e-5
@@ -201,15 +202,19 @@ def test_kernels_of_one_channel_are_laid_out_as_in_training_and_logits_equal_to_
             assert torch.equal(network(images), one.made.network(images))
         for path, layer in quantized_layers(one.made.network):
             trained = layer.weight_quantizer(layer.weight).stride()
-            whole = path.partition(".parts.")[0]
-            assert {value.stride() for value in network.network.get_submodule(whole).weights} == {
-                trained
-            }
+            found = packed_layer(network, path.partition(".parts.")[0])
+            assert {value.stride() for value in found.weights} == {trained}
+
+
+def packed_layer(network: PackedNetwork, path: str) -> PackedLayer:
+    layer = network.network.get_submodule(path)
+    assert isinstance(layer, PackedLayer)
+    return layer
 
 
 def test_a_file_without_strides_is_laid_out_channels_last(tmp_path: Path) -> None:
     network = load(packed(tmp_path, "lsq", 4).path)
-    layer = network.network.get_submodule("stem.conv")
+    layer = packed_layer(network, "stem.conv")
     laid_out = layer.weights[0].stride()
     layer.record = replace(layer.record, strides=None)
     layer.switch(None)

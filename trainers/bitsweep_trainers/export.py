@@ -1,6 +1,7 @@
 """From a trial's checkpoint to a file for inference, which is read back and compared at once."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from bitsweep.bits import Allocation, Bits, labels
 from bitsweep.errors import InputError
-from bitsweep.exporter import Exported, ExportForm, SameLogits
+from bitsweep.exporter import Exported, ExportForm, SameLayers, SameLogits
 from bitsweep.trial import Trial, parse_trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
@@ -22,12 +23,16 @@ from bitsweep_trainers.models.build import build
 from bitsweep_trainers.packed import file
 from bitsweep_trainers.packed.network import PackedNetwork
 from bitsweep_trainers.packed.onnx_graph import onnx_logits, write_onnx
+from bitsweep_trainers.packed.onnx_layers import same_layers
 from bitsweep_trainers.packed.routing import RoutedPolicy, policy_of
+from bitsweep_trainers.packed.sameness import apart, largest, largest_difference
 from bitsweep_trainers.policy.environment import Choose
 from bitsweep_trainers.policy.measured import environment_of
 
 # Of the largest logit: float32 sums agree far better, a code that differs moves far more.
 EQUAL_WITHIN = 1e-4
+# Of validation, for a graph's layers one by one: some 1e5 to 1e7 values each.
+LAYER_SAMPLES = 128
 
 
 def export(
@@ -47,6 +52,7 @@ def export(
     payload_bits: int | None = None
     padding_bits = header_bytes = policy_bits = 0
     routed: tuple[SameLogits, ...] = ()
+    layers: SameLayers | None = None
     if form == "packed":
         written = file.save(
             network, trial, output, mean=data.mean, std=data.std, allocation=allocation
@@ -58,9 +64,11 @@ def export(
             routed = _routed_alike(network, trial, data, file.load_routed(output))
     else:
         widths = (bits or trial.bits[-1],)
-        found = _onnx_outputs(
-            network, trial, output, data=data, bits=widths[0], allocation=allocation
-        )
+        drawn = _onnx_source(network, trial, output, data=data, allocation=allocation)
+        if allocation is None:
+            drawn.set_bits(widths[0])
+        layers = _layers_alike(network, trial, data, drawn, output, widths, allocation)
+        found = partial(_onnx_outputs, output)
     return Exported(
         payload_bits=payload_bits,
         padding_bits=padding_bits,
@@ -70,6 +78,7 @@ def export(
         widths=(*_all_compared(network, trial, data, found, widths, allocation), *routed),
         policy_bits=policy_bits,
         convention=file.convention_of(trial),
+        layers=layers,
     )
 
 
@@ -115,26 +124,46 @@ def _packed_outputs(network: PackedNetwork) -> Outputs:
     return outputs
 
 
-def _onnx_outputs(
+def _onnx_source(
     network: nn.Module,
     trial: Trial,
     output: Path,
     *,
     data: Arrays,
-    bits: Bits,
     allocation: Allocation | None,
-) -> Outputs:
-    """Write the graph by way of a packed file, so that both formats say the same."""
+) -> PackedNetwork:
+    """The packed network that a graph is drawn from, so that both formats say the same."""
     scratch = output.with_name(f"{output.name}.packed")
     try:
         file.save(network, trial, scratch, mean=data.mean, std=data.std, allocation=allocation)
-        packed = file.load(scratch)
+        return file.load(scratch)
     finally:
         scratch.unlink(missing_ok=True)
-    if allocation is None:
-        packed.set_bits(bits)
-    write_onnx(packed, output)
-    return lambda _, samples: onnx_logits(output, samples)
+
+
+def _onnx_outputs(output: Path, bits: Bits | None, samples: Tensor) -> Tensor:
+    return onnx_logits(output, samples)
+
+
+def _layers_alike(
+    network: nn.Module,
+    trial: Trial,
+    data: Arrays,
+    drawn: PackedNetwork,
+    output: Path,
+    widths: Sequence[Bits],
+    allocation: Allocation | None,
+) -> SameLayers:
+    """Write the graph and compare it with its source by layers, and that with the network."""
+    write_onnx(drawn, output)
+    few = replace(
+        data,
+        validation_images=data.validation_images[:LAYER_SAMPLES],
+        validation_labels=data.validation_labels[:LAYER_SAMPLES],
+    )
+    samples = normalise(few.validation_images, data.mean, data.std)
+    (source,) = _all_compared(network, trial, few, _packed_outputs(drawn), widths, allocation)
+    return replace(same_layers(drawn, output, samples), num_source_apart=source.num_apart)
 
 
 def _all_compared(
@@ -191,15 +220,15 @@ def _compared(
         samples = normalise(batch, data.mean, data.std)
         pairs.append((network(samples), found(samples)))
     own, other = (torch.cat(one) for one in _transposed(pairs))
-    difference = (own - other).abs()
-    largest, labels = float(own.abs().max()), data.validation_labels
+    limit, labels = largest(own), data.validation_labels
+    is_apart = apart(own, other, bound=EQUAL_WITHIN * limit)
     answers = None if labels.is_floating_point() else other.argmax(1)
     return SameLogits(
         bits=label,
         images=len(own),
-        largest_difference=float(difference.max()),
-        largest_logit=largest,
-        num_apart=int((difference.amax(1) > EQUAL_WITHIN * largest).sum()),
+        largest_difference=largest_difference(own, other),
+        largest_logit=limit,
+        num_apart=int(is_apart.any(1).sum()),
         num_agreeing=None if answers is None else int((own.argmax(1) == answers).sum()),
         num_correct=None if answers is None else int((answers == labels).sum()),
     )

@@ -14,7 +14,7 @@ from bitsweep.exporter import ExportForm
 
 if TYPE_CHECKING:
     from bitsweep.bits import Bits
-    from bitsweep.exporter import SameLogits
+    from bitsweep.exporter import SameLayers, SameLogits
     from bitsweep.model_export import ModelExport
 
 NOT_THE_SAME = 1
@@ -38,7 +38,8 @@ def export_model(
 ) -> None:
     """Write a trial's network as packed integers or ONNX, read it back and compare.
 
-    Exit code 0: size and logits are what was measured; 1: they are not; 2: bad input.
+    Exit code 0: size and logits are what was measured, or an ONNX graph's layers are the
+    network's; 1: they are not; 2: bad input.
     """
     from bitsweep.model_export import export_model as run
 
@@ -74,6 +75,18 @@ def _answers(one: "SameLogits", recorded: int | None) -> str:
     return f", top-1 agrees on {one.num_agreeing}; {one.num_correct} correct{shown}"
 
 
+def _difference(one: "SameLogits") -> str:
+    return "not finite" if one.largest_difference is None else f"{one.largest_difference:.3g}"
+
+
+def _layers(layers: "SameLayers") -> str:
+    return (
+        f"layer by layer on equal inputs, {layers.num_images} images: {layers.num_compared} "
+        f"operations, {len(layers.apart)} apart; {layers.num_at_edges} of {layers.num_codes} "
+        "codes on the other side of a rounding edge"
+    )
+
+
 def _document(made: "ModelExport", output: Path) -> dict[str, object]:
     return {
         "trial": made.trial.id,
@@ -99,8 +112,10 @@ def _text(made: "ModelExport", output: Path) -> str:
     for one in exported.widths:
         correct = made.recorded_correct.get(one.bits)
         lines.append(
-            f"{one.bits}: largest logit difference {one.largest_difference:.3g} "
+            f"{one.bits}: largest logit difference {_difference(one)} "
             f"(logits up to {one.largest_logit:.3g}), {one.num_apart} of {one.images} apart"
             + _answers(one, correct)
         )
+    if exported.layers is not None:
+        lines.append(_layers(exported.layers))
     return "\n".join([*lines, *(f"FAULT: {one}" for one in made.faults)])

@@ -185,7 +185,7 @@ def _layer(graph: Graph, module: nn.Module, values: str, name: str) -> str:
     assert isinstance(module, PackedLayer)
     rounding = input_grid(module, name)
     if rounding is not None:
-        values = _rounded(graph, rounding, values, f"{name}.input")
+        values = _rounded(graph, rounding, values, rounded_name(name))
     inputs = [values, _weights(graph, module, name)]
     if module.record.bias is not None:
         inputs.append(graph.floats(f"{name}.bias", module.record.bias))
@@ -216,6 +216,11 @@ def input_grid(layer: PackedLayer, name: str) -> Rounding | None:
         raise InputError(f"{name} rounds its input to several grids: ONNX QDQ has one") from error
 
 
+def rounded_name(layer: str) -> str:
+    """The name in the graph of a layer's rounded input."""
+    return f"{layer}.input"
+
+
 def _rounded(graph: Graph, rounding: Rounding, values: str, name: str) -> str:
     """Quantize and dequantize; codes that their type could exceed are clipped before."""
     step, zero, low, high, offset = rounding
@@ -232,10 +237,11 @@ def _rounded(graph: Graph, rounding: Rounding, values: str, name: str) -> str:
     scale = graph.floats(f"{name}.step", step)
     graph.constants.append(graph.onnx.helper.make_tensor(f"{name}.zero", kind, [], [zero]))
     codes = graph.node("QuantizeLinear", [values, scale, f"{name}.zero"], f"{name}.codes")
-    values = graph.node("DequantizeLinear", [codes, scale, f"{name}.zero"], f"{name}.values")
-    if offset:
-        values = graph.node("Add", [values, f"{name}.offset"], f"{name}.moved")
-    return values
+    read = [codes, scale, f"{name}.zero"]
+    if not offset:
+        return graph.node("DequantizeLinear", read, name)
+    values = graph.node("DequantizeLinear", read, f"{name}.values")
+    return graph.node("Add", [values, f"{name}.offset"], name)
 
 
 def _weights(graph: Graph, module: PackedLayer, name: str) -> str:
@@ -350,6 +356,13 @@ def onnx_logits(path: Path, images: Tensor) -> Tensor:
 
     Its fused integer kernels are left off: on some processors those add up in 16 bits.
     """
+    session = session_of(path.read_bytes())
+    (logits,) = session.run([LOGITS], {IMAGES: images.cpu().contiguous().numpy()})
+    return torch.from_numpy(np.asarray(logits))
+
+
+def session_of(model: bytes) -> Any:  # onnxruntime is optional, and has no types of its own
+    """A run of a model by onnxruntime, node by node; InputError where that is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -357,6 +370,4 @@ def onnx_logits(path: Path, images: Tensor) -> Tensor:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (logits,) = session.run([LOGITS], {IMAGES: images.cpu().contiguous().numpy()})
-    return torch.from_numpy(np.asarray(logits))
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
