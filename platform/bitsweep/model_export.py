@@ -86,10 +86,12 @@ def export_model(
     bits: Bits | None,
     work: str | None = None,
 ) -> ModelExport:
-    """Export the trial whose id begins so; InputError where its checkpoint is gone.
+    """Export the trial whose id begins so; InputError where its checkpoint is gone or damaged.
 
     work: the folder or URL where the run kept its files; None: beside the store.
     """
+    if not output.name or output.is_dir():
+        raise InputError(f"--output {output}: expected the name of a file, this is a folder")
     trial = reader.trial(prefix)
     checkpoint = _checkpoint(reader, folders_of(store, work), trial)
     try:

@@ -130,6 +130,8 @@ def test_onnx_of_one_width_is_written_and_compared(ran: Path) -> None:
         ("x", "onnx", 3, "serves w2a2, w4a4, not w3a3"),
         ("x", "packed", 4, "a packed file holds all widths"),
         ("no/such/folder.bits", "packed", None, "cannot be written: No such file or directory"),
+        ("/", "packed", None, "--output /: expected the name of a file"),
+        (".", "onnx", None, "expected the name of a file, this is a folder"),
     ],
 )
 def test_what_cannot_be_written_is_refused(

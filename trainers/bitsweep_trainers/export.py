@@ -13,6 +13,7 @@ from bitsweep.errors import InputError
 from bitsweep.exporter import Exported, ExportForm, SameLayers, SameLogits
 from bitsweep.trial import Trial, parse_trial
 from bitsweep_trainers import loop
+from bitsweep_trainers.checkpoint import fitting, read_checkpoint
 from bitsweep_trainers.data.augment import normalise
 from bitsweep_trainers.data.cache import data_of
 from bitsweep_trainers.data.load import Arrays, load_of
@@ -97,16 +98,23 @@ def _check_bits(trial: Trial, form: ExportForm, bits: Bits | None) -> None:
 
 
 def trained_network(trial: Trial, checkpoint: Path) -> nn.Module:
-    """The network of a checkpoint in evaluation mode; InputError for that of another trial."""
-    document = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    came = parse_trial(document["trial"])
+    """The network of a checkpoint in evaluation mode.
+
+    InputError for that of another trial, or for a file that is damaged.
+    """
+    again = f"`bitsweep run FILE --trial {trial.short_id}` trains it again and keeps it"
+    remedy = f"remove it, and {again}"
+    document = read_checkpoint(checkpoint, holds=("trial", "network"), remedy=remedy)
+    with fitting(checkpoint, remedy=remedy):
+        came = parse_trial(document["trial"])
     if came.id != trial.id:
         raise InputError(f"{checkpoint} is of trial {came.short_id}, not of {trial.short_id}")
     declared, method = data_of(trial), method_of(trial.method)
     draws = loop.stream(trial.seed, "model")
     network: nn.Module = build(trial.model, declared.shape, declared.classes, draws)
     network = method.convert(network, trial, loop.stream(trial.seed, "convert"))
-    network.load_state_dict(document["network"])
+    with fitting(checkpoint, remedy=remedy):
+        network.load_state_dict(document["network"])
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.eval()
 

@@ -20,6 +20,7 @@ from bitsweep.measurement import Evaluation
 from bitsweep.trainer import Round, Workspace
 from bitsweep.trial import UNKNOWN_ALLOCATION, Trial
 from bitsweep_trainers import grouped, loop
+from bitsweep_trainers.checkpoint import fitting, read_checkpoint
 from bitsweep_trainers.data.augment import (
     AUGMENTATIONS,
     IMAGE_FOLDER,
@@ -264,7 +265,12 @@ def start_network(trial: Trial, workspace: Workspace) -> nn.Module:
         return network
     if workspace.start_checkpoint is None:
         raise InputError(f"trial {trial.short_id} starts from {trial.start}: no checkpoint came")
-    document = torch.load(workspace.start_checkpoint, map_location="cpu", weights_only=True)
+    path = workspace.start_checkpoint
+    remedy = (
+        f"`bitsweep run FILE --trial {trial.start[:12]}` trains it again and keeps it as "
+        f"{trial.start}.pt beside this file: put that in its place, then `run FILE --retry failed`"
+    )
+    document = read_checkpoint(path, holds=("trial", "network"), remedy=remedy)
     came = document["trial"]
     # A quantized network keeps the names of the plain one for its latent weights and its norms.
     wanted = network.state_dict().keys()
@@ -273,7 +279,8 @@ def start_network(trial: Trial, workspace: Workspace) -> nn.Module:
             f"expected a checkpoint of {trial.model} with its own layers and norms to start from, "
             f"got {came['method']} of {came['model']}"
         )
-    network.load_state_dict({name: document["network"][name] for name in wanted})
+    with fitting(path, remedy=remedy):
+        network.load_state_dict({name: document["network"][name] for name in wanted})
     return network
 
 

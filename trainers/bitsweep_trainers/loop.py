@@ -23,6 +23,7 @@ from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial, trial_document
 from bitsweep_trainers.averaging import Average
+from bitsweep_trainers.checkpoint import fitting, read_checkpoint
 from bitsweep_trainers.clock import Clock
 from bitsweep_trainers.data.augment import Augmentation, augment, normalise
 from bitsweep_trainers.data.cache import data_of
@@ -333,13 +334,20 @@ class Done:
 def restore(training: Training, path: Path) -> Done:
     """Read the state back, if there is one, else nothing is done.
 
-    Raise ValueError for the state of another trial.
+    Raise ValueError for the state of another trial, InputError for a damaged one: what was
+    recorded of the trial stays, and without its state it is trained from its start.
     """
     if not path.exists():
         return Done()
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    remedy = "remove it, and `run FILE --retry failed` trains the trial from its start"
+    state = read_checkpoint(path, holds=("trial_id", "epoch", "network"), remedy=remedy)
     if state["trial_id"] != training.trial.id:
         raise ValueError(f"{path} holds the state of trial {state['trial_id']}; remove it")
+    with fitting(path, remedy=remedy):
+        return _restored(training, state)
+
+
+def _restored(training: Training, state: dict[str, Any]) -> Done:  # as torch.load gives it
     training.network.load_state_dict(state["network"])
     for optimizer, saved in zip(training.optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
