@@ -166,11 +166,17 @@ def _at_home(file: SweepFile, folder: Path) -> SweepFile:
     """Paths in a sweep file are relative to its folder; from here on they are absolute."""
     task = file.task
     changes = {
-        name: str((folder / value).resolve())
+        name: str(_absolute(value, folder, ("task", name)))
         for name, value in (("data", task.data), ("weights", task.weights))
         if value is not None and (name == "weights" or "/" in value)
     }
     return file.model_copy(update={"task": task.model_copy(update=changes)})
+
+
+def _absolute(value: str, folder: Path, key: KeyPath) -> Path:
+    if not value.isprintable():
+        raise Problem(key, f"expected a path of printable characters, got {value!r}")
+    return (folder / value).resolve()
 
 
 def _sweep(file: SweepFile, text: str, declarations: Declarations) -> Sweep:

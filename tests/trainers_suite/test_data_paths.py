@@ -20,7 +20,8 @@ from bitsweep_trainers.data.cifar100 import read_python_tar
 from bitsweep_trainers.data.image_files import ImageFiles, random_box
 from bitsweep_trainers.data.load import load, load_folder, load_samples
 from bitsweep_trainers.data.make_signals import beats, channels
-from bitsweep_trainers.data.paths import data_of_path, read_samples
+from bitsweep_trainers.data.paths import data_of_path
+from bitsweep_trainers.data.sample_files import read_samples
 from bitsweep_trainers.losses import complex_cosines, normalised_errors, task_loss
 
 ROOT = Path(__file__).parents[2]

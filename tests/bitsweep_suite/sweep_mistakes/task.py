@@ -148,6 +148,20 @@ TASK: dict[str, Mistake] = {
         "task.data",
         "did you mean 'fashion-mnist-6k'?",
     ),
+    "a path with a null character": (
+        "fashion-mnist-6k",
+        "./a\\u0000b.csv",
+        "u0000",
+        "task.data",
+        "expected a path of printable characters",
+    ),
+    "a path of two lines": (
+        "fashion-mnist-6k",
+        "./a\\nb.csv",
+        "a\\nb",
+        "task.data",
+        "expected a path of printable characters",
+    ),
     "an unknown model": (
         '"small-cnn"',
         '"small-cm"',

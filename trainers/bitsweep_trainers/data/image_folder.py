@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from stat import S_ISREG
 
 from bitsweep.errors import InputError
 from bitsweep.trainer import DataDeclaration
 
 DEFAULT_SIZE = 224
+LARGEST_SIZE = 4096
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPLIT_RULE = (
@@ -39,13 +41,15 @@ def folder_and_size(path: Path) -> tuple[Path, int]:
     (160, 224)
     """
     name, _, size = path.name.rpartition("@")
-    if name and size.isdigit() and int(size) > 0:
+    if name and size.isascii() and size.isdigit() and int(size) > 0:
         return path.with_name(name), int(size)
     return path, DEFAULT_SIZE
 
 
 def declare_folder(folder: Path, size: int) -> DataDeclaration:
     """What the folder holds. Its digest is that of names and sizes in bytes, not of pixels."""
+    if size > LARGEST_SIZE:
+        raise InputError(f"{folder}@{size}: expected a side of at most {LARGEST_SIZE} pixels")
     files = read_folder(folder)
     return DataDeclaration(
         name=f"{folder.name}@{size}",
@@ -73,6 +77,8 @@ def read_folder(folder: Path) -> Files:
         odd = sorted(parts["train"].keys() ^ parts["val"].keys())[0]
         raise InputError(f"{folder}: the class {odd!r} is in only one of train/ and val/")
     classes = tuple(sorted(parts["train"]))
+    if len(classes) < 2:
+        raise InputError(f"{folder}/train: expected at least 2 classes, got {classes[0]} alone")
     train: list[Labelled] = []
     validation: list[Labelled] = []
     for label, name in enumerate(classes):
@@ -113,6 +119,17 @@ def _digest(folder: Path) -> str:
     files = read_folder(folder)
     digest = sha256()
     for path, label in (*files.train, *files.validation, *files.test):
-        size = (folder / path).stat().st_size
-        digest.update(f"{path}\t{label}\t{size}\n".encode())
+        line = f"{path}\t{label}\t{_size(folder / path)}\n"
+        digest.update(line.encode(errors="surrogateescape"))  # names are bytes, of any encoding
     return digest.hexdigest()
+
+
+def _size(image: Path) -> int:
+    """Bytes of an image; InputError for a link to nowhere, a folder, or an empty file."""
+    try:
+        found = image.stat()
+    except OSError as error:
+        raise InputError(f"{image}: cannot be read: {error.strerror}") from error
+    if not S_ISREG(found.st_mode) or not found.st_size:
+        raise InputError(f"{image}: expected an image, got an empty file or none")
+    return found.st_size

@@ -15,7 +15,8 @@ from bitsweep_trainers.data.arrays import Images
 from bitsweep_trainers.data.cache import data_path, declaration, expected_sha256, read_verified
 from bitsweep_trainers.data.image_files import ImageFiles
 from bitsweep_trainers.data.image_folder import MEAN, STD, folder_and_size, read_folder
-from bitsweep_trainers.data.paths import Samples, read_samples
+from bitsweep_trainers.data.sample_files import read_samples
+from bitsweep_trainers.data.samples import Samples
 from bitsweep_trainers.data.split import split_train
 
 
