@@ -230,6 +230,7 @@ class ModelDeclaration:
 
     layers(input_shape, classes) -> the layers in order of execution; the shape is that of a sample
     of its data: images (channels, height, width), series (channels, length), vectors (numbers,).
+    `least_side`: the least height and width, length, or count of numbers it can be built for.
     """
 
     name: str
@@ -238,6 +239,16 @@ class ModelDeclaration:
     numerics: int
     layers: Callable[[Shape, int], tuple[Layer, ...]]
     data_kind: DataKind = "images"
+    least_side: int = 1
+
+    def too_small(self, data: "DataDeclaration") -> str | None:
+        """What is wrong with data whose samples are too small for the network; None if nothing."""
+        sides = data.shape if len(data.shape) == 1 else data.shape[1:]
+        if min(sides) >= self.least_side:
+            return None
+        words = {"images": "pixels a side", "series": "points", "vectors": "numbers"}
+        needs = f"model {self.name} needs at least {self.least_side} {words[data.kind]}"
+        return f"{needs}, {data.name} has {'x'.join(map(str, sides))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

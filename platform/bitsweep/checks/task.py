@@ -34,6 +34,8 @@ def check_task(sweep: Sweep, declarations: Declarations) -> None:
         message = f"{model.name} is a network for {model.data_kind}; {data.name} has {data.kind}"
         fitting = sorted(n for n, m in declarations.models.items() if m.data_kind == data.kind)
         raise Problem(("task", "model"), f"{message}: choose one of {', '.join(fitting)}")
+    if reason := model.too_small(data):
+        raise Problem(("task", "data"), reason)
     trainer = declarations.trainer(task.trainer)
     if trainer is not None and data.kind not in trainer.data_kinds:
         message = f"the trainer {trainer.name} takes {', '.join(trainer.data_kinds)}, and "

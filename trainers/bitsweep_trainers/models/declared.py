@@ -128,6 +128,7 @@ _DECLARED = (
         source="chosen",
         numerics=1,
         layers=small_cnn_layers,
+        least_side=4,
     ),
     ModelDeclaration(
         name="lenet5",
@@ -135,6 +136,7 @@ _DECLARED = (
         source="LeCun et al. 1998, in the form of quantization papers",
         numerics=1,
         layers=lenet5_layers,
+        least_side=16,
     ),
     _resnet("resnet8", "ResNet-8, shortcuts A", blocks_per_stage=1, is_projected=False),
     _resnet("resnet8-b", "ResNet-8, shortcuts B", blocks_per_stage=1, is_projected=True),
@@ -148,6 +150,7 @@ _DECLARED = (
         source="Louizos et al., arXiv 1810.01875; batch norms chosen",
         numerics=1,
         layers=vgg7_layers,
+        least_side=8,
     ),
     *TORCHVISION_MODELS,
     *SIGNAL_MODELS,

@@ -48,6 +48,7 @@ SIGNAL_MODELS = (
         numerics=2,  # at 1, ABN's drawn bits and bf16's exceptions passed its convolutions by
         layers=signal_cnn_layers,
         data_kind="series",
+        least_side=8,
     ),
     ModelDeclaration(
         name="channel-autoencoder",
