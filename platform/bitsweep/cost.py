@@ -44,6 +44,14 @@ class Layer:
             raise ValueError(f"layer {self.name}: macs and weights are positive counts")
 
 
+def fewest_norm_values(layers: Sequence[Layer]) -> int:
+    """The values a channel that a batch norm sees of one sample, where it sees the fewest.
+
+    2, which is enough in training, where no layer has a norm behind it.
+    """
+    return min((one.macs // one.weights for one in layers if one.norm_channels), default=2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerBits:
     """The bits one layer runs at, as the arithmetic sees them.

@@ -37,6 +37,14 @@ def test_an_incomplete_last_batch_is_left_out() -> None:
     assert [len(one) for one in loop.batches(training)] == [32, 32, 32]
 
 
+def test_a_batch_larger_than_the_data_counts_the_examples_that_were_seen(tmp_path: Path) -> None:
+    training = training_of(trial_of("fp32", batch_size=200), few(train=100, evaluated=20))
+    evaluations = list(loop.run(training, workspace_in(tmp_path)))
+
+    assert [len(one) for one in loop.batches(training)] == [100]
+    assert [one.examples for one in evaluations] == [100, 200]
+
+
 @pytest.mark.parametrize("method", ["fp32", "lsq"])
 def test_an_interrupted_and_resumed_trial_equals_an_uninterrupted_one(
     method: str, tmp_path: Path

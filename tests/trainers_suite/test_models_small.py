@@ -1,4 +1,4 @@
-"""Samples that are too small for a network: told before."""
+"""Samples that are too small for a network, and batches too small for its norms: told before."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from bitsweep.cost import fewest_norm_values
 from bitsweep.trainer import Shape
 from bitsweep_trainers.data.declared import DATA_SETS
 from bitsweep_trainers.models.build import build
@@ -48,3 +49,16 @@ def test_one_less_than_the_least_side_is_refused_with_both_numbers(name: str) ->
     assert message is not None and f"{name} needs at least {side + 1} " in message
     assert f"tiny has {side}" in message
     assert model.too_small(replace(data, shape=shape_of(name, side + 1))) is None
+
+
+@pytest.mark.parametrize("more", [0, 1, 12])
+@pytest.mark.parametrize("name", ["small-cnn", "lenet5", "resnet8-b", "signal-cnn", "resnet18"])
+def test_norms_train_on_one_sample_just_where_the_arithmetic_says_so(name: str, more: int) -> None:
+    side = MODELS[name].least_side + more
+    network = drawn(name, side).train()
+    images = torch.randn(1, *shape_of(name, side), generator=torch.Generator().manual_seed(0))
+    if fewest_norm_values(MODELS[name].layers(shape_of(name, side), CLASSES)) >= 2:
+        assert network(images).shape == (1, CLASSES)
+        return
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        network(images)

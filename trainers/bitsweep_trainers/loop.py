@@ -60,9 +60,14 @@ class Training:
     group: Group = SOLO
 
     @property
+    def images_per_step(self) -> int:
+        """The trial's batch, or all training images where there are fewer."""
+        return min(self.trial.batch_size, len(self.data.train_labels))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Whole batches in the training images; the incomplete last one is left out."""
-        return max(1, len(self.data.train_labels) // self.trial.batch_size)
+        return len(self.data.train_labels) // self.images_per_step
 
 
 def prepare(
@@ -124,7 +129,7 @@ def evaluation_of(
     return Evaluation(
         epoch=epoch,
         seconds=seconds,
-        examples=epoch * training.steps_per_epoch * training.trial.batch_size,
+        examples=epoch * training.steps_per_epoch * training.images_per_step,
         measurements=measurements,
     )
 
@@ -226,7 +231,7 @@ def batches(training: Training) -> Iterator[Tensor]:
     """The indices of one epoch's batches, in the order that `order` draws."""
     labels = training.data.train_labels
     order = torch.randperm(len(labels), generator=training.order).to(labels.device)
-    size = min(training.trial.batch_size, len(labels))
+    size = training.images_per_step
     return iter(order[: training.steps_per_epoch * size].view(-1, size))
 
 

@@ -8,6 +8,7 @@ from bitsweep.checks.arms import (
     check_methods,
     check_parameters,
 )
+from bitsweep.checks.batch import check_batch
 from bitsweep.checks.problem import Problem
 from bitsweep.checks.search import check_first, check_prices, check_search, check_seeds
 from bitsweep.checks.sources import check_sources
@@ -43,6 +44,7 @@ _CHECKS = (
     check_comparisons,
     check_resources,
     check_seeds_together,
+    check_batch,
 )
 
 
