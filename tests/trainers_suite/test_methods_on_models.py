@@ -99,6 +99,7 @@ def problem_of(model: str, method: str) -> str | None:
             model=model,
             epochs=1,
             bits=(tied(4),),
+            batch_size=TRAIN,
             trainer=CASES[model][0],
             start=start,
         ),
@@ -193,6 +194,7 @@ def test_mbquant_runs_odd_bits_where_a_block_of_torchvision_passes_its_input_on(
 
 
 def _users_of_data() -> list[object]:
+    from bitsweep_trainers import batches
     from bitsweep_trainers.methods import abn, bit_mixer, mbquant
 
-    return [evaluate, abn, bit_mixer, mbquant]
+    return [evaluate, batches, abn, bit_mixer, mbquant]

@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from bitsweep.bits import Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.batches import cut
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
@@ -99,8 +100,8 @@ def _costs(network: nn.Module, trial: Trial, images: Tensor, labels: Tensor) -> 
     moments = [torch.zeros(3, *one.kept.shape, device=one.kept.device) for one in quantizers]
     batches = list(
         zip(
-            torch.split(images, CALIBRATION_BATCH),
-            torch.split(labels, CALIBRATION_BATCH),
+            cut(images, CALIBRATION_BATCH, trial=trial),
+            cut(labels, CALIBRATION_BATCH, trial=trial),
             strict=True,
         )
     )

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.trial import Trial
+from bitsweep_trainers.batches import cut
 from bitsweep_trainers.branch_network import (
     active_rows,
     are_rows_apart,
@@ -71,7 +72,7 @@ def _calibrate(network: nn.Module, trial: Trial, images: Tensor) -> None:
     """
     rows = active_rows(network)
     rows.activate_all()
-    batches = torch.split(images, trial.batch_size)
+    batches = cut(images, trial.batch_size, trial=trial)
     rows.is_calibrating = True
     calibrate_steps(network, batches[0])
     rows.is_calibrating = False

@@ -1,0 +1,37 @@
+"""Calibration where the last part of the images is one, for every method."""
+
+import pytest
+import torch
+from tests.trainers_suite.trials import few, training_of, trial_of
+
+from bitsweep_trainers.batches import cut
+from bitsweep_trainers.methods.declared import METHODS as DECLARED
+
+
+@pytest.mark.parametrize("method", sorted(DECLARED))
+def test_a_method_calibrates_where_one_image_is_left_over(method: str) -> None:
+    declared = DECLARED[method]
+    widths = (2, 4) if declared.serves == "all" else (4,)
+    start = "0" * 64 if declared.needs_start else None
+    trial = trial_of(method, *widths, model="lenet5", batch_size=32, start=start)
+    training = training_of(trial, few(train=129))  # 4 batches and one image
+
+    assert all(bool(one.isfinite().all()) for one in training.network.parameters())
+
+
+@pytest.mark.parametrize("size", [31, 33, 93, 341])
+def test_the_last_part_of_one_joins_the_part_before(size: int) -> None:
+    images = torch.arange(1024)
+    parts = cut(images, size, trial=trial_of("mbquant", 2, 4, model="lenet5"))
+
+    assert [len(one) for one in parts[:-1]] == [size] * (1024 // size - 1)
+    assert len(parts[-1]) == size + 1
+    assert torch.equal(torch.cat(list(parts)), images)
+
+
+@pytest.mark.parametrize(("model", "size"), [("small-cnn", 33), ("lenet5", 32), ("lenet5", 4096)])
+def test_other_parts_are_those_of_a_split(model: str, size: int) -> None:
+    images = torch.arange(1024)
+    parts = cut(images, size, trial=trial_of("mbquant", 2, 4, model=model))
+
+    assert [len(one) for one in parts] == [len(one) for one in torch.split(images, size)]
