@@ -279,6 +279,10 @@ def _nothing_missing() -> str | None:
     return None
 
 
+def _no_weights_known(path: str, model: str, data: DataDeclaration) -> None:
+    """What a package says of files of weights that reads none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declarations:
     """Everything that is declared, by name; the lookups raise UnknownName with the nearest one."""
@@ -290,6 +294,7 @@ class Declarations:
     trainers: Mapping[str, TrainerDeclaration] = field(default_factory=dict)
     data_of_path: Callable[[Path], DataDeclaration] | None = None
     missing_compiler: Callable[[], str | None] = _nothing_missing
+    check_weights: Callable[[str, str, DataDeclaration], None] = _no_weights_known
 
     def method(self, name: str) -> MethodDeclaration:
         """The method of that name."""
@@ -322,8 +327,9 @@ def load_declarations() -> Declarations:
     """Read the declarations of everything installed; raise InputError when a plug-in is broken.
 
     A module of the group `bitsweep.declarations` has any of METHODS, MODELS, DATA_SETS, TRAINERS
-    (tables by name), LOOP_NUMERICS, `data_of_path` (declares a data set named by its path) and
-    `missing_compiler` (why the backend "compiled" cannot be had here, None if it can).
+    (tables by name), LOOP_NUMERICS, `data_of_path` (declares a data set named by its path),
+    `missing_compiler` (why the backend "compiled" cannot be had here, None if it can) and
+    `check_weights` (InputError for a file that a model on some data cannot begin with).
     """
     methods: dict[str, MethodDeclaration] = {}
     models: dict[str, ModelDeclaration] = {}
@@ -331,7 +337,7 @@ def load_declarations() -> Declarations:
     trainers: dict[str, TrainerDeclaration] = {}
     loop_numerics = 1
     data_of_path = None
-    missing_compiler = _nothing_missing
+    missing_compiler, check_weights = _nothing_missing, _no_weights_known
     for entry in sorted(entry_points(group=DECLARATIONS), key=lambda one: one.name):
         module = load(entry)
         methods |= getattr(module, "METHODS", {})
@@ -341,6 +347,7 @@ def load_declarations() -> Declarations:
         loop_numerics = getattr(module, "LOOP_NUMERICS", loop_numerics)
         data_of_path = getattr(module, "data_of_path", data_of_path)
         missing_compiler = getattr(module, "missing_compiler", missing_compiler)
+        check_weights = getattr(module, "check_weights", check_weights)
     return Declarations(
         methods=methods,
         models=models,
@@ -349,6 +356,7 @@ def load_declarations() -> Declarations:
         trainers=trainers,
         data_of_path=data_of_path,
         missing_compiler=missing_compiler,
+        check_weights=check_weights,
     )
 
 

@@ -49,6 +49,17 @@ def data_of_path(path: Path) -> DataDeclaration:
     return paths.data_of_path(path)
 
 
+def check_weights(path: str, model: str, data: DataDeclaration) -> None:
+    """InputError for a file of weights that the model cannot begin with. Loads torch.
+
+    A model of another package is not looked into.
+    """
+    from bitsweep_trainers.models import build, pretrained
+
+    if model in build.BUILDERS:
+        pretrained.check_weights(Path(path), model=model, shape=data.shape, classes=data.classes)
+
+
 def compiler_command() -> list[str]:
     """The C++ compiler where torch.compile looks for it: CXX, or g++ on the path."""
     return (os.environ.get("CXX") or "g++").split()

@@ -43,7 +43,11 @@ def check_task(sweep: Sweep, declarations: Declarations) -> None:
         message += f"{data.name} has {data.kind}: add trainer = {named[0]!r}" if named else ""
         raise Problem(("task", "data"), message)
     if task.weights is not None:
-        must_be_known(file_sha256, task.weights, ("task", "weights"))
+        path = ("task", "weights")
+        must_be_known(file_sha256, task.weights, path)
+        if trainer is not None:  # one that declares nothing may read files of its own
+            check = declarations.check_weights
+            must_be_known(lambda name: check(name, model.name, data), task.weights, path)
 
 
 def check_recipe(sweep: Sweep, declarations: Declarations) -> None:
