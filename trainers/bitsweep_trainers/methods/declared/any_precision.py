@@ -50,6 +50,7 @@ DECLARATION = MethodDeclaration(
     numerics=1,
     has_kernels=True,
     layer_kinds=ALL_KINDS,
+    takes_signed_inputs=False,
     parameters=(
         learning_rate(0.05),
         weight_decay(1e-5, source="the authors' code (ImageNet)"),
