@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.trainers_suite.trials import few, training_of, trial_of, workspace_in
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from bitsweep.bits import Bits
 from bitsweep.space import Value, resolve
@@ -277,3 +278,15 @@ def test_a_price_below_zero_is_refused() -> None:
 def test_the_bits_of_the_start_are_those_that_learning_starts_from() -> None:
     assert DECLARATION.learned_from({}) == Bits(weight=8, activation=8)
     assert DECLARATION.learned_from({"start_bits": 4}) == Bits(weight=4, activation=4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_asked_at_the_own_bits_is_the_loss_that_is_trained(precision: str) -> None:
+    trial = trial_of("adaqat", learns_bits=True, precision=precision)
+    made = training_of(trial, few())
+    made.network.train()
+    images, labels = batch(made)
+    bits = widths_of(made).bits
+    trained = cross_entropy(made.network(images), labels).item()
+
+    assert body_loss(made, bits.weight, bits.activation) == trained

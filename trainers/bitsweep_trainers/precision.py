@@ -15,8 +15,9 @@ PARTS = ("stem", "body", "head")
 
 
 class _Autocast:
-    """Hooks that switch autocast on, or off, while a module's forward pass is trained.
+    """Hooks that switch autocast on, or off, while a module is in training mode.
 
+    With gradients or without: a loss that is only looked at compares with those that are trained.
     Around the forward pass alone: a backward pass under autocast would sum the gradients of
     ranges and steps in bf16 too.
     """
@@ -32,7 +33,7 @@ class _Autocast:
 
     def enter(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         """Begin; what a module without autocast is given, is given in fp32."""
-        if not (module.training and torch.is_grad_enabled()):
+        if not module.training:
             self.entered.append(None)
             return None
         context = torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=self.is_on)
