@@ -113,7 +113,7 @@ class Plan:
         if task.start is None:
             return None
         method = self.declarations.method(task.start.method)
-        bits = method.allocation_bits(task.bits[0], {})
+        bits = method.allocation_bits(task.bits[0], task.start.parameters)
         return self._trial(
             method,
             resolve(method.parameters, task.start.parameters),

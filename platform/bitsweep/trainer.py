@@ -129,6 +129,9 @@ class MethodDeclaration:
     settle(parameters, all_bits, layers, batch): replaces what is left open ("auto") by what the
     task decides, before `canonical`; batch counts the images computed at once.
     needs_start_when: parameters at whose values it needs a trained network too.
+    needs_classes_when: parameters at whose values it needs classes, whatever `learning` says.
+    keeps_plain: its network has the plain one's tensors by their names, so that another training
+    can begin with its checkpoint.
     refuses: options of a recipe that would mean nothing to it, and workers_per_trial above 1 if it
     cannot be trained so; each with the reason.
     learned_from(parameters): the bits that its learning of bits starts from; None: they are given.
@@ -159,6 +162,8 @@ class MethodDeclaration:
     trains: bool = True
     needs_start: bool = False
     needs_start_when: Mapping[str, Value] = field(default_factory=dict)
+    needs_classes_when: Mapping[str, Value] = field(default_factory=dict)
+    keeps_plain: bool = True
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
     check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
     check_data: Callable[[Parameters, "DataDeclaration"], None] = lambda given, data: None
@@ -240,15 +245,6 @@ class ModelDeclaration:
     layers: Callable[[Shape, int], tuple[Layer, ...]]
     data_kind: DataKind = "images"
     least_side: int = 1
-
-    def too_small(self, data: "DataDeclaration") -> str | None:
-        """What is wrong with data whose samples are too small for the network; None if nothing."""
-        sides = data.shape if len(data.shape) == 1 else data.shape[1:]
-        if min(sides) >= self.least_side:
-            return None
-        words = {"images": "pixels a side", "series": "points", "vectors": "numbers"}
-        needs = f"model {self.name} needs at least {self.least_side} {words[data.kind]}"
-        return f"{needs}, {data.name} has {'x'.join(map(str, sides))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

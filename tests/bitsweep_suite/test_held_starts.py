@@ -7,7 +7,7 @@ import pytest
 from tests.bitsweep_suite.toys import FIXED, STARTED, ask_store, toy_plan, toy_sweep
 
 from bitsweep.checks import Problem, check_sweep
-from bitsweep.checks.task import check_task_names
+from bitsweep.checks.start import check_start
 from bitsweep.estimate import estimate
 from bitsweep.plan import Plan
 from bitsweep.run import RunOptions, run_sweep
@@ -117,7 +117,7 @@ def test_a_start_that_holds_out_images_itself_is_refused() -> None:
     start = Start(method="toy", epochs=2, parameters={"x": 0.75})
     plan = plan_of(FIXED, task=replace(STARTED, start=start))
     with pytest.raises(Problem, match="a start trains on all it may see"):
-        check_task_names(plan.sweep, plan.declarations)
+        check_start(plan.sweep, plan.declarations)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])

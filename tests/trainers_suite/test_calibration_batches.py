@@ -1,8 +1,8 @@
-"""Calibration where the last part of the images is one, for every method."""
+"""Every method: calibration where one image is left over, and what its network keeps."""
 
 import pytest
 import torch
-from tests.trainers_suite.trials import few, training_of, trial_of
+from tests.trainers_suite.trials import few, plain_network, training_of, trial_of
 
 from bitsweep_trainers.batches import cut
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
@@ -35,3 +35,14 @@ def test_other_parts_are_those_of_a_split(model: str, size: int) -> None:
     parts = cut(images, size, trial=trial_of("mbquant", 2, 4, model=model))
 
     assert [len(one) for one in parts] == [len(one) for one in torch.split(images, size)]
+
+
+@pytest.mark.parametrize("method", sorted(name for name, one in DECLARED.items() if one.trains))
+def test_a_method_declares_whether_a_training_can_begin_with_its_network(method: str) -> None:
+    start = "0" * 64 if DECLARED[method].needs_start else None
+    learns = DECLARED[method].learns_bits({})
+    network = training_of(trial_of(method, 4, start=start, learns_bits=learns), few(64)).network
+
+    assert DECLARED[method].keeps_plain == (
+        set(plain_network().state_dict()) <= set(network.state_dict())
+    )

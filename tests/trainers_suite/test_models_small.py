@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from bitsweep.checks.task import too_small
 from bitsweep.cost import fewest_norm_values
 from bitsweep.trainer import Shape
 from bitsweep_trainers.data.declared import DATA_SETS
@@ -44,11 +45,11 @@ def test_one_less_than_the_least_side_is_refused_with_both_numbers(name: str) ->
     data = replace(DATA_SETS["mnist"], name="tiny", shape=shape, kind=model.data_kind)
     with pytest.raises(ValueError, match="positive counts"):
         model.layers(shape, CLASSES)
-    message = model.too_small(data)
+    message = too_small(model, data)
 
     assert message is not None and f"{name} needs at least {side + 1} " in message
     assert f"tiny has {side}" in message
-    assert model.too_small(replace(data, shape=shape_of(name, side + 1))) is None
+    assert too_small(model, replace(data, shape=shape_of(name, side + 1))) is None
 
 
 @pytest.mark.parametrize("more", [0, 1, 12])

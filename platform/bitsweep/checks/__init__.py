@@ -12,6 +12,7 @@ from bitsweep.checks.batch import check_batch
 from bitsweep.checks.problem import Problem
 from bitsweep.checks.search import check_first, check_prices, check_search, check_seeds
 from bitsweep.checks.sources import check_sources
+from bitsweep.checks.start import check_classes, check_start
 from bitsweep.checks.task import (
     check_backend,
     check_recipe,
@@ -27,6 +28,7 @@ __all__ = ["Problem", "check_sweep"]
 
 _CHECKS = (
     check_task_names,
+    check_start,
     check_arm_names,
     check_task,
     check_methods,
@@ -35,6 +37,7 @@ _CHECKS = (
     check_backend,
     check_bits,
     check_combinations,
+    check_classes,
     check_sources,
     check_prices,
     check_seeds,

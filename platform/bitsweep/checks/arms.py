@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from bitsweep.bits import Bits
 from bitsweep.checks.problem import KeyPath, Problem, must_be_known, resolved
+from bitsweep.checks.start import never_holds
 from bitsweep.errors import nearest
 from bitsweep.plan import Plan
 from bitsweep.space import Choice, Parameters, Range, Value, resolve
@@ -108,6 +109,10 @@ def _check_when(arm: Arm, method: MethodDeclaration, *, name: str, path: KeyPath
             raise Problem((*path, "when", other), f"put {other!r} before {name!r}")
         for value in wanted:
             resolved(method, {other: value}, (*path, "when"))
+    if (never := never_holds(arm, arm.space[name].when)) is not None:
+        other, value = never
+        message = f"this arm never has {other} = {value}: the condition could not hold"
+        raise Problem((*path, "when", other), message)
 
 
 def _position(arm: Arm, name: str) -> int:

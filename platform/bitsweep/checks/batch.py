@@ -7,7 +7,7 @@ from bitsweep.bits import Bits
 from bitsweep.checks.problem import Problem
 from bitsweep.cost import fewest_norm_values
 from bitsweep.plan import Plan
-from bitsweep.space import Parameters
+from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import Arm, Sweep
 from bitsweep.trainer import DataDeclaration, Declarations
 
@@ -30,7 +30,8 @@ def _trained(sweep: Sweep, declarations: Declarations) -> dict[str, float]:
     """The methods that train, each with the largest share of images that it may hold out."""
     plan, shares = Plan(sweep=sweep, declarations=declarations), dict[str, float]()
     if (start := sweep.task.start) is not None:
-        shares[start.method] = 0.0
+        method = declarations.method(start.method)
+        shares[start.method] = method.held_share(resolve(method.parameters, start.parameters))
     for arm in sweep.arms:
         method = declarations.method(arm.method)
         if method.trains:

@@ -1,6 +1,7 @@
 """What an arm may not take from another."""
 
 from bitsweep.checks.problem import KeyPath, Problem
+from bitsweep.checks.start import must_keep_plain
 from bitsweep.errors import nearest
 from bitsweep.plan import Plan
 from bitsweep.sweep import Arm, Sweep
@@ -74,6 +75,7 @@ def _check_checkpoint(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
     if not plan.method(parent).trains:
         message = f"{parent.method} (arm {parent.name!r}) trains nothing: it has no checkpoint"
         raise Problem((*path, "take"), message)
+    must_keep_plain(plan.declarations, plan.method(parent), (*path, "arm"))
     theirs = plan.measured_bits(parent, parent.parameters)
     own = plan.measured_bits(arm, arm.parameters)
     is_one = plan.method(parent).serves == "all" or len(theirs) == 1

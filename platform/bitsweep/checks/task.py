@@ -1,29 +1,25 @@
 """What the tables task and resources may not say."""
 
-from bitsweep.checks.problem import Problem, must_be_known, resolved
+from bitsweep.checks.problem import Problem, must_be_known
 from bitsweep.plan import Plan, file_sha256
 from bitsweep.sweep import Sweep
-from bitsweep.trainer import Declarations, check_group_trainer, check_trainer
+from bitsweep.trainer import (
+    DataDeclaration,
+    Declarations,
+    ModelDeclaration,
+    check_group_trainer,
+    check_trainer,
+)
 
 _OF_RESOURCES = ("workers_per_trial", "seeds_together")
 
 
 def check_task_names(sweep: Sweep, declarations: Declarations) -> None:
-    """The trainer, the data, the model and the method of the start exist."""
+    """The trainer, the data and the model exist."""
     task = sweep.task
     must_be_known(check_trainer, task.trainer, ("task", "trainer"))
     must_be_known(declarations.data_set, task.data, ("task", "data"))
     must_be_known(declarations.model, task.model, ("task", "model"))
-    if task.start is not None:
-        must_be_known(declarations.method, task.start.method, ("task", "start", "method"))
-        method = declarations.method(task.start.method)
-        if method.needs_start:
-            message = f"{method.name} needs a trained network itself; expected one that trains"
-            raise Problem(("task", "start", "method"), message)
-        given = resolved(method, task.start.parameters, ("task", "start", "parameters"))
-        if method.held_share(given):
-            message = f"{method.name} holds training images out; a start trains on all it may see"
-            raise Problem(("task", "start", "parameters"), message)
 
 
 def check_task(sweep: Sweep, declarations: Declarations) -> None:
@@ -34,7 +30,7 @@ def check_task(sweep: Sweep, declarations: Declarations) -> None:
         message = f"{model.name} is a network for {model.data_kind}; {data.name} has {data.kind}"
         fitting = sorted(n for n, m in declarations.models.items() if m.data_kind == data.kind)
         raise Problem(("task", "model"), f"{message}: choose one of {', '.join(fitting)}")
-    if reason := model.too_small(data):
+    if reason := too_small(model, data):
         raise Problem(("task", "data"), reason)
     trainer = declarations.trainer(task.trainer)
     if trainer is not None and data.kind not in trainer.data_kinds:
@@ -48,6 +44,16 @@ def check_task(sweep: Sweep, declarations: Declarations) -> None:
         if trainer is not None:  # one that declares nothing may read files of its own
             check = declarations.check_weights
             must_be_known(lambda name: check(name, model.name, data), task.weights, path)
+
+
+def too_small(model: ModelDeclaration, data: DataDeclaration) -> str | None:
+    """What is wrong with data whose samples are too small for a model; None if nothing is."""
+    sides = data.shape if len(data.shape) == 1 else data.shape[1:]
+    if min(sides) >= model.least_side:
+        return None
+    words = {"images": "pixels a side", "series": "points", "vectors": "numbers"}
+    needs = f"model {model.name} needs at least {model.least_side} {words[data.kind]}"
+    return f"{needs}, {data.name} has {'x'.join(map(str, sides))}"
 
 
 def check_recipe(sweep: Sweep, declarations: Declarations) -> None:

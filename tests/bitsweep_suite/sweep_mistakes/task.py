@@ -183,6 +183,21 @@ TASK: dict[str, Mistake] = {
         "task.start.method",
         "needs a trained network itself",
     ),
+    "a start whose network is no plain one": (
+        '{ method = "fp32", epochs = 8, parameters = { learning_rate = 0.02 } }',
+        '{ method = "mbquant", epochs = 8 }',
+        "start =",
+        "task.start.method",
+        "the network of mbquant lacks tensors of the plain one: no training can begin with it",
+    ),
+    "bits that the start cannot do": (
+        '{ method = "fp32", epochs = 8, parameters = { learning_rate = 0.02 } }\nepochs = 4\n'
+        'bits = [2, 3, "w4a4"]',
+        '{ method = "lsq", epochs = 8 }\nepochs = 4\nbits = [1, 3]',
+        "start =",
+        "task.start.method",
+        "lsq cannot do w1a1, the first of task.bits: it does 2, 3, 4, 5, 6, 7, 8-bit weights",
+    ),
     "an unknown trainer": (
         "batch_size = 64",
         'trainer = "imgae"',

@@ -54,6 +54,7 @@ DECLARATION = MethodDeclaration(
     title="AdaBits",
     source=PAPER,
     serves="all",
+    keeps_plain=False,
     weight_bits=WEIGHT_BITS,
     numerics=1,
     has_kernels=True,

@@ -46,6 +46,7 @@ DECLARATION = MethodDeclaration(
     title="Any-Precision",
     source=PAPER,
     serves="all",
+    keeps_plain=False,
     weight_bits=WEIGHT_BITS,
     numerics=1,
     has_kernels=True,

@@ -128,6 +128,7 @@ DECLARATION = MethodDeclaration(
     title="Bit-Mixer",
     source=PAPER,
     serves="all",
+    keeps_plain=False,
     weight_bits=WEIGHT_BITS,
     numerics=1,
     numerics_on=REKEYED,
@@ -237,6 +238,7 @@ DECLARATION = MethodDeclaration(
     canonical=_canonical,
     check=_check,
     needs_start_when={"teacher": "fp32"},
+    needs_classes_when={"teacher": "fp32", "search": "greedy"},
     summary=(
         "Each layer may run at any of the widths: fewer bits are the high bits of its codes.",
         "Batch norms belong to a pair of bits: of the layer before and of the layer behind.",

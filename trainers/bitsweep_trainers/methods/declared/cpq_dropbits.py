@@ -241,7 +241,9 @@ def learned_from(given: Parameters) -> Bits | None:
 
 
 def check(given: Parameters, all_bits: tuple[Bits, ...]) -> None:
-    """ValueError for lengths that could not be learned."""
+    """ValueError for lengths that could not be learned, and for activations of one bit."""
+    if min(one.activation for one in all_bits) < 2:
+        raise ValueError("a grid of activations has at least 2 bits, got 1")
     if given.get("task") != "hetero":
         return
     needed: dict[str, tuple[Value, ...]] = {

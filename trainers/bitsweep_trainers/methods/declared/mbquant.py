@@ -223,6 +223,7 @@ MBQUANT = MethodDeclaration(
     title="MBQuant",
     source=PAPER,
     serves="all",
+    keeps_plain=False,
     weight_bits=WEIGHT_BITS,
     numerics=3,
     has_kernels=True,
