@@ -190,7 +190,11 @@ def _mask_sums(per_run: Tensor, z: Tensor, grid: Grid) -> Tensor:
 
 
 def _choose(x: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor | None, grid: Grid) -> Tensor:
-    """alpha n*; per run the nearest point stands, and the best of z r among them wins (4.2)."""
+    """alpha n*; per run the nearest point stands, and the best of z r among them wins (4.2).
+
+    Where alpha or sigma is not finite every point is a NaN.
+    """
+    alpha = torch.add(alpha, alpha + sigma, alpha=0)
     if z is None:
         return (x / alpha).round_().clamp_(grid.low, grid.high).mul_(alpha)
     table = table_of(grid, x.dtype, x.device)

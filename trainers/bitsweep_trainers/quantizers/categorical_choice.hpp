@@ -67,7 +67,8 @@ inline double takeover(const Runs& runs, int lower, int higher) {
     }
     for (;;) {
         const double x = stands + (falls - stands) / 2;
-        if (x <= stands || x >= falls || not_above<T>(stands) == not_above<T>(falls)) {
+        const bool is_between = x > stands && x < falls;  // not where one of the three is a NaN
+        if (!is_between || not_above<T>(stands) == not_above<T>(falls)) {
             return stands;
         }
         (has_fallen(x) ? falls : stands) = x;

@@ -6,6 +6,7 @@ Tensors elsewhere, and the gradient that runs through all points (`full`), go th
 import ctypes
 from collections.abc import Sequence
 from functools import cache, partial
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def _place(values: Tensor) -> ctypes.c_void_p:
     return ctypes.c_void_p(values.data_ptr())
 
 
-def _scalars(alpha: Tensor, sigma: Tensor) -> tuple[ctypes.c_double, ctypes.c_double]:
-    return ctypes.c_double(alpha.item()), ctypes.c_double(sigma.item())
+def _span_a_grid(alpha: float, sigma: float) -> bool:
+    """Whether there is a grid and a width: both positive and finite."""
+    return 0 < alpha < inf and 0 < sigma < inf
 
 
 def _runs_of(z: Tensor | None, grid: Grid) -> tuple[Any, ...]:  # C arrays
@@ -60,9 +62,13 @@ def _choose(
 ) -> Tensor:
     if not x.is_cpu:
         return EAGER.choose(x, alpha, sigma, z, grid)
+    step, width = alpha.item(), sigma.item()
+    if not _span_a_grid(step, width):
+        return torch.full_like(x, nan)
     y = torch.empty_like(x)
     _function("choose", x, flags)(
-        *(_place(x), _place(y), ctypes.c_int64(x.numel()), *_scalars(alpha, sigma)),
+        *(_place(x), _place(y), ctypes.c_int64(x.numel())),
+        *(ctypes.c_double(step), ctypes.c_double(width)),
         *(*_runs_of(z, grid), torch.get_num_threads()),
     )
     return y
@@ -81,20 +87,34 @@ def _gradients(
 ) -> Gradients:
     if not x.is_cpu or ste == "full":
         return EAGER.gradients(G, x, y, alpha, sigma, z, grid, ste)
+    step, width = alpha.item(), sigma.item()
+    if not _span_a_grid(step, width):
+        return _not_a_number(x, alpha, sigma, z)
     dx = torch.empty_like(x)
     runs = _runs_of(z, grid)
     sums = (ctypes.c_double * (3 + runs[0]))()
     _function("slopes", x, flags)(
         *(_place(x), _place(y), _place(G), _place(dx), ctypes.c_int64(x.numel())),
-        *(*_scalars(alpha, sigma), *runs, int(ste == "plain"), sums, torch.get_num_threads()),
+        *(ctypes.c_double(step), ctypes.c_double(width)),
+        *(*runs, int(ste == "plain"), sums, torch.get_num_threads()),
     )
     G_y, x_dx, dsigma, *of_runs = sums
-    dalpha = (G_y - x_dx - sigma.item() * dsigma) / alpha.item()
+    dalpha = (G_y - x_dx - width * dsigma) / step
     return Gradients(
         x=dx,
         alpha=alpha.new_tensor(dalpha),
         sigma=sigma.new_tensor(dsigma),
         z=None if z is None else z.new_tensor(_sums_of_masks(of_runs, grid)),
+    )
+
+
+def _not_a_number(x: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor | None) -> Gradients:
+    """The gradients where there is no grid: a step that takes them shows as a diverged one."""
+    return Gradients(
+        x=torch.full_like(x, nan),
+        alpha=torch.full_like(alpha, nan),
+        sigma=torch.full_like(sigma, nan),
+        z=None if z is None else torch.full_like(z, nan),
     )
 
 
