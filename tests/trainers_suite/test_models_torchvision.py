@@ -96,3 +96,18 @@ def test_a_file_that_is_no_checkpoint_is_one_line_without_torchs_advice(tmp_path
     ) as got:
         load_weights(build("resnet18", (3, 64, 64), 10, drawn()), path, model="resnet18")
     assert "weights_only" not in str(got.value) and "\n" not in str(got.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_file_and_name(
+    number: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    ours = build("resnet18", (3, 64, 64), 10, drawn())
+    state = ours.state_dict()
+    state["stem.conv.weight"][0, 0, 0, 0] = number
+    torch.save(state, path)
+
+    with pytest.raises(InputError, match=r"weights\.pth: stem\.conv\.weight .* not finite") as got:
+        load_weights(ours, path, model="resnet18")
+    assert "\n" not in str(got.value)
