@@ -81,3 +81,23 @@ def test_a_training_that_lost_a_step_diverges_by_epoch_and_layer(
     said = said_apart(f"train_without_a_step(Path({str(tmp_path)!r}), {backend!r})")
 
     assert said == ["loss is nan at epoch 1, first in layer body.conv2"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("z", [None, (0.5, 0.3), (1.0, 0.0), (0.0, 1.0), (1e-7, 1e-7)])
+def test_elements_far_outside_go_to_the_end_that_nearer_ones_go_to(
+    z: tuple[float, ...] | None, backend: str
+) -> None:
+    grid = make_grid("sym", 4, "bitwise")
+    masks = None if z is None else torch.tensor(z)
+    far = torch.tensor([1e2, 1e4, 1e8, 1e10, 3e38, inf])
+    x = torch.cat((far, -far, torch.tensor([nan])))
+    y = quantize(
+        *(x, torch.tensor(ALPHA), torch.tensor(SIGMA), masks),
+        grid=grid,
+        kernels=kernels_of(backend),
+    )
+
+    assert y[:6].unique().numel() == 1 and y[0] > 0
+    assert torch.equal(y[6:12], -y[:6])
+    assert y[-1].isnan()

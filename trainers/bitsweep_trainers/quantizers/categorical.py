@@ -197,6 +197,7 @@ def _choose(x: Tensor, alpha: Tensor, sigma: Tensor, z: Tensor | None, grid: Gri
     alpha = torch.add(alpha, alpha + sigma, alpha=0)
     if z is None:
         return (x / alpha).round_().clamp_(grid.low, grid.high).mul_(alpha)
+    x = within_reach(x, alpha, sigma, grid)  # scores of infinite distances cannot be compared
     table = table_of(grid, x.dtype, x.device)
     log_z = torch.log(run_masks(z.to(x.dtype), table))
     two_cosh_h = 2 * torch.cosh(alpha / (2 * sigma))
