@@ -58,6 +58,33 @@ class StepInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoledInput:
+    """Codes times a step, some of them left out: lows[i]..highs[i], in ascending order."""
+
+    step: Tensor
+    lows: tuple[int, ...]
+    highs: tuple[int, ...]
+
+    def rounded(self, values: Tensor, bits: int, /) -> Tensor:
+        """The nearest kept point; midway between two runs the lower one's.
+
+        >>> holed = HoledInput(step=torch.tensor(0.5), lows=(0, 6), highs=(2, 7))
+        >>> holed.rounded(torch.tensor([0.6, 2.0, 2.1, 9.0]), 3).tolist()
+        [0.5, 1.0, 3.0, 3.5]
+        """
+        codes = torch.div(values, self.step).round()
+        nearest = codes.clamp(self.lows[0], self.highs[0])
+        for last, low, high in zip(self.highs, self.lows[1:], self.highs[1:], strict=False):
+            above = values > self.step * ((last + low) / 2)
+            nearest = torch.where(above, codes.clamp(low, high), nearest)
+        return nearest * self.step
+
+    def rounding(self, bits: int, /) -> Rounding:
+        """SeveralGrids: a grid has no holes."""
+        raise SeveralGrids("some of its codes are left out")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroPointInput:
     """Codes 0..high around a zero-point, as of a range that was calibrated."""
 
@@ -170,6 +197,7 @@ class SwitchedInput:
 
 INPUT_KINDS = {
     "step_input": StepInput,
+    "holed_input": HoledInput,
     "zero_point_input": ZeroPointInput,
     "unit_input": UnitInput,
     "clip_input": ClipInput,

@@ -207,13 +207,16 @@ def _layer(graph: Graph, module: nn.Module, values: str, name: str) -> str:
 def input_grid(layer: PackedLayer, name: str) -> Rounding | None:
     """The grid of a layer's inputs as it is switched; None: they are floats.
 
-    InputError for several grids, naming the layer.
+    InputError for several grids, or one with holes, naming the layer.
     """
     try:
         rounds = layer.record.input
         return None if rounds is None else rounds.rounding(layer.bits.activation)
     except SeveralGrids as error:
-        raise InputError(f"{name} rounds its input to several grids: ONNX QDQ has one") from error
+        raise InputError(
+            f"{name} rounds its input to several grids, or to one with holes: ONNX QDQ needs one "
+            "without, the packed format does not"
+        ) from error
 
 
 def rounded_name(layer: str) -> str:

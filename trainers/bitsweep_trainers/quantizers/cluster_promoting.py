@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bitsweep.bits import FULL_PRECISION_BITS
 from bitsweep.space import Parameters
-from bitsweep_trainers.packed.inputs import StepInput
+from bitsweep_trainers.packed.inputs import HoledInput, StepInput
 from bitsweep_trainers.packed.weights import Affine, CodedWeights, Codes, FloatWeights, Weights
 from bitsweep_trainers.quantizers.categorical import Ste, quantize
 from bitsweep_trainers.quantizers.categorical_compiled import kernels_of
@@ -164,6 +164,11 @@ class ClusterPromoting(nn.Module):
         kept = (deterministic_gate(self.keep_logits) > 0).to(self.keep_logits.dtype)
         return torch.cumprod(kept, dim=0) if self.masks.nest else kept
 
+    def kept_runs(self) -> tuple[tuple[int, int], ...]:
+        """The points that evaluation rounds to, as low..high of neighbours."""
+        kept = self.kept_masks()
+        return self.grid.kept(None if kept is None else kept.tolist())
+
     @property
     def length(self) -> int:
         """The bits of the widest kept point; holes below it are codes without use."""
@@ -218,12 +223,15 @@ class ClusterPromoting(nn.Module):
         )
 
     @torch.no_grad()
-    def pack_input(self, widths: Sequence[int]) -> StepInput | None:
-        """What a packed file keeps of an input's grid."""
+    def pack_input(self, widths: Sequence[int]) -> StepInput | HoledInput | None:
+        """What a packed file keeps of an input's grid: the points that evaluation keeps."""
         if self.bits >= FULL_PRECISION_BITS:
             return None
-        grid = make_grid(self.kind, self.length)
-        return StepInput(step=self.scales()[0], low=grid.low, high=grid.high)
+        step, runs = self.scales()[0], self.kept_runs()
+        if len(runs) == 1:
+            return StepInput(step=step, low=runs[0][0], high=runs[0][1])
+        lows, highs = zip(*runs, strict=True)
+        return HoledInput(step=step, lows=lows, highs=highs)
 
     def get_extra_state(self) -> dict[str, Any]:  # as torch has it
         """What a checkpoint keeps besides the parameters."""

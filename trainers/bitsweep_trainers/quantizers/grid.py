@@ -1,5 +1,6 @@
 """Grids of integers n around zero, and which of their points share a mask of DropBits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -45,6 +46,21 @@ class Grid:
     def num_masks(self) -> int:
         """Masks of one draw; 0 where nothing can be dropped."""
         return 1 + max(-1 if run.mask is None else run.mask for run in self.runs)
+
+    def kept(self, masks: Sequence[float] | None = None) -> tuple[tuple[int, int], ...]:
+        """The points that are left of it, as low..high of neighbours; a mask of 0 drops its own.
+
+        >>> make_grid("sym", 4, "bitwise").kept([0.0, 1.0])
+        ((-7, -4), (-1, 1), (4, 7))
+        """
+        kept: list[tuple[int, int]] = []
+        for run in self.runs:
+            if masks is not None and run.mask is not None and not masks[run.mask]:
+                continue
+            meets_last = bool(kept) and kept[-1][1] + 1 == run.low
+            low = kept.pop()[0] if meets_last else run.low
+            kept.append((low, run.high))
+        return tuple(kept)
 
 
 @cache  # asked for at every pass of every quantizer
