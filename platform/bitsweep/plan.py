@@ -257,6 +257,7 @@ class Plan:
                 "method": method.numerics_on.get(model.name, method.numerics),
                 "model": model.numerics,
                 "loop": self.declarations.loop_numerics,
+                **method.numerics_of(parameters),
             },
             splits=splits,
             start=start,

@@ -135,6 +135,8 @@ class MethodDeclaration:
     refuses: options of a recipe that would mean nothing to it, and workers_per_trial above 1 if it
     cannot be trained so; each with the reason.
     learned_from(parameters): the bits that its learning of bits starts from; None: they are given.
+    numerics_of(parameters): further numbers like `numerics`, of what only some parameters switch
+    on, so that a change there leaves all other trials what they are.
     bit_prices: parameters that accuracy alone would set to what costs most bits.
     takes_allocations: it can run given bits per layer (`Trial.allocation`).
     has_kernels: what it trains is quantized by kernels of a backend; to others all are one.
@@ -172,6 +174,7 @@ class MethodDeclaration:
     )
     summary: tuple[str, ...] = field(default=())
     learned_from: Callable[[Parameters], Bits | None] = lambda given: None
+    numerics_of: Callable[[Parameters], Mapping[str, int]] = lambda given: {}
     bit_prices: tuple[str, ...] = ()
     takes_allocations: bool = False
     has_kernels: bool = False

@@ -124,6 +124,15 @@ def test_a_change_of_a_field_changes_the_id(name: str) -> None:
     assert changed.id != toy_trial().id
 
 
+def test_numbers_that_a_parameter_switches_on_leave_other_trials_what_they_are() -> None:
+    (plain,) = planned("cpq_dropbits", 4)
+    (hetero,) = planned("cpq_dropbits", 4, task="hetero")
+    (with_target,) = planned("cpq_dropbits", 4, task="hetero", target_bits=3.0)
+
+    assert set(plain.numerics) == set(hetero.numerics) == {"method", "model", "loop"}
+    assert with_target.numerics == {**hetero.numerics, "target_bits": 2}
+
+
 @given(st.permutations(["a", "b", "c"]))
 def test_the_order_of_parameters_means_nothing(order: list[str]) -> None:
     mixed = toy_trial(parameters=dict.fromkeys(order, 1))

@@ -141,7 +141,7 @@ def backward(
 def begin_epoch(network: nn.Module, trial: Trial, epoch: int) -> None:
     """Read the lengths out for good when the fine-tuning begins."""
     if epoch > last_learning_epoch(trial):
-        freeze_lengths(network)
+        freeze_lengths(network, trial)
 
 
 def last_learning_epoch(trial: Trial) -> int:

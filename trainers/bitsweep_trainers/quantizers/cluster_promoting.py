@@ -62,6 +62,11 @@ class Masks:
         live = live_probability(keep_logits, self.tau)
         return (torch.cumprod(live, dim=-1) if self.nest else live).sum(dim=-1)
 
+    def kept(self, keep_logits: Tensor) -> Tensor:
+        """1 for each mask that evaluation keeps, 0 for the others, (..., num_masks)."""
+        kept = (deterministic_gate(keep_logits) > 0).to(keep_logits.dtype)
+        return torch.cumprod(kept, dim=-1) if self.nest else kept
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
@@ -161,8 +166,7 @@ class ClusterPromoting(nn.Module):
             return None
         if self.frozen is not None:
             return self.keep_logits.new_tensor(self.frozen)
-        kept = (deterministic_gate(self.keep_logits) > 0).to(self.keep_logits.dtype)
-        return torch.cumprod(kept, dim=0) if self.masks.nest else kept
+        return self.masks.kept(self.keep_logits)
 
     def kept_runs(self) -> tuple[tuple[int, int], ...]:
         """The points that evaluation rounds to, as low..high of neighbours."""
@@ -180,10 +184,12 @@ class ClusterPromoting(nn.Module):
             return 1 + (top + 1).bit_length()  # j_max = top + 1 needs the sign and its own digits
         return 2 + top
 
-    def freeze(self) -> None:
-        """Keep for good what is kept as the masks stand; they learn no more."""
+    def freeze(self, levels: int | None = None) -> None:
+        """Keep for good what is kept as the masks stand, or the lowest levels; nothing learns."""
         kept = self.kept_masks()
         if kept is not None and self.keep_logits is not None:
+            if levels is not None:
+                kept = torch.arange(len(kept)) < levels
             self.frozen = tuple(int(one) for one in kept.tolist())
             self.keep_logits.requires_grad_(False)
 
@@ -294,6 +300,15 @@ def expected_levels(some: Sequence[ClusterPromoting]) -> Tensor:
     found: dict[ClusterPromoting, Tensor] = {}
     for masks, alike, logits in _together(some):
         found |= zip(alike, masks.expected_levels(logits).unbind(), strict=True)
+    return torch.stack([found[one] for one in some])
+
+
+@torch.no_grad()
+def kept_levels(some: Sequence[ClusterPromoting]) -> Tensor:
+    """How many masks of each of some masked quantizers would be read out now, (len(some),)."""
+    found: dict[ClusterPromoting, Tensor] = {}
+    for masks, alike, logits in _together(some):
+        found |= zip(alike, masks.kept(logits).sum(dim=-1).unbind(), strict=True)
     return torch.stack([found[one] for one in some])
 
 

@@ -176,7 +176,7 @@ PARAMETERS = (
         0.0,
         0.0,
         6.0,
-        "the price is due above so many mean bits, weighted by c, alone; 0: always",
+        "the price is due above so many mean bits as read out, weighted by c, alone; 0: always",
         when=IS_HETERO,
     ),
     _switch(
@@ -238,6 +238,14 @@ def learned_from(given: Parameters) -> Bits | None:
     first = int(given.get("initial_bits", DEFAULT_INITIAL_BITS))
     fixed = given.get("activation_bits", "tied")
     return Bits(weight=first, activation=first if fixed == "tied" else int(fixed))
+
+
+def numerics_of(given: Parameters) -> dict[str, int]:
+    """Those of the price and the readout under a target; 1 was before there were any here.
+
+    At 1 the price stood at the expected bits, and lengths were read out as they stood.
+    """
+    return {"target_bits": 2} if given.get("target_bits") else {}
 
 
 def check(given: Parameters, all_bits: tuple[Bits, ...]) -> None:
@@ -302,6 +310,7 @@ DECLARATION = MethodDeclaration(
     canonical=canonical,
     check=check,
     learned_from=learned_from,
+    numerics_of=numerics_of,
     bit_prices=("lambda", "target_bits", "reg_weight", "initial_bits"),
     takes_allocations=True,
     summary=(
