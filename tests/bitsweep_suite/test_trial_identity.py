@@ -130,6 +130,8 @@ def test_numbers_that_a_parameter_switches_on_leave_other_trials_what_they_are()
     (with_target,) = planned("cpq_dropbits", 4, task="hetero", target_bits=3.0)
 
     assert set(plain.numerics) == set(hetero.numerics) == {"method", "model", "loop"}
+    (untuned,) = planned("cpq_dropbits", 4, task="hetero", finetune_fraction=0.0)
+    assert untuned.numerics == {**hetero.numerics, "finetune_fraction": 2}
     assert with_target.numerics == {**hetero.numerics, "target_bits": 2}
 
 

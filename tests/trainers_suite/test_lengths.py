@@ -313,6 +313,18 @@ def test_what_is_measured_is_what_was_learned_at_every_epoch(tmp_path: Path) -> 
         assert [bits.weight for bits in (one.layer_bits[0], one.layer_bits[-1])] == [8, 8]
 
 
+def test_without_a_share_to_fine_tune_lengths_learn_to_the_last_step(tmp_path: Path) -> None:
+    trial = learning({**FAST, "finetune_fraction": 0.0}, epochs=2)
+    training = training_of(trial, few(train=320, evaluated=50))
+    before = [one.detach().clone() for one in logits_of(training.network)]
+    for _ in loop.run(training, workspace_in(tmp_path)):
+        after = [one.detach().clone() for one in logits_of(training.network)]
+        assert not any(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+        before = after
+
+    assert all(one.frozen is None for one in quantizers(training.network))
+
+
 def test_lengths_stand_still_once_the_fine_tuning_has_begun(tmp_path: Path) -> None:
     final = {}
     for fraction in (0.0, 0.7):
@@ -325,7 +337,7 @@ def test_lengths_stand_still_once_the_fine_tuning_has_begun(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("epochs", "fraction", "last"), [(10, 0.3, 7), (2, 0.9, 1), (2, 0.0, 1), (1, 0.3, 1)]
+    ("epochs", "fraction", "last"), [(10, 0.3, 7), (2, 0.9, 1), (2, 0.0, 2), (1, 0.3, 1)]
 )
 def test_at_least_one_epoch_learns_lengths(epochs: int, fraction: float, last: int) -> None:
     assert last_learning_epoch(learning({"finetune_fraction": fraction}, epochs=epochs)) == last

@@ -145,9 +145,14 @@ def begin_epoch(network: nn.Module, trial: Trial, epoch: int) -> None:
 
 
 def last_learning_epoch(trial: Trial) -> int:
-    """The epoch after which lengths are frozen; at least one learns, and one of several tunes."""
-    share = 1.0 - float(trial.parameters.get("finetune_fraction", 0.0))
-    return max(1, min(round(share * trial.epochs), trial.epochs - 1))
+    """The epoch after which lengths are frozen; the last one where no share of them tunes.
+
+    At least one epoch learns, and with a share above 0 at least one of several tunes.
+    """
+    tuned = float(trial.parameters.get("finetune_fraction", 0.0))
+    if not tuned:
+        return trial.epochs
+    return max(1, min(round((1.0 - tuned) * trial.epochs), trial.epochs - 1))
 
 
 def chosen(network: nn.Module, trial: Trial) -> Chosen | None:

@@ -191,7 +191,7 @@ PARAMETERS = (
         0.3,
         0.0,
         0.9,
-        "share of the epochs that train on with the lengths read out and kept",
+        "share of the epochs that train on with the lengths read out and kept; 0: none does",
         when=IS_HETERO,
     ),
 )
@@ -241,11 +241,15 @@ def learned_from(given: Parameters) -> Bits | None:
 
 
 def numerics_of(given: Parameters) -> dict[str, int]:
-    """Those of the price and the readout under a target; 1 was before there were any here.
+    """Those of rules that only some parameters ask for; 1 was before there were any here.
 
-    At 1 the price stood at the expected bits, and lengths were read out as they stood.
+    target_bits: at 1 the price stood at the expected bits, and lengths were read out as they
+    stood. finetune_fraction: at 1 a share of 0 gave the last epoch to fine-tuning.
     """
-    return {"target_bits": 2} if given.get("target_bits") else {}
+    found = {"target_bits": 2} if given.get("target_bits") else {}
+    if given.get("finetune_fraction") == 0:
+        found["finetune_fraction"] = 2
+    return found
 
 
 def check(given: Parameters, all_bits: tuple[Bits, ...]) -> None:
