@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from bitsweep.bits import tied
 from bitsweep.cost import MeanBits, mean_bits
 from bitsweep.measurement import Evaluation
+from bitsweep.recipe import Recipe
 from bitsweep.space import Value, resolve
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
@@ -311,6 +313,16 @@ def test_what_is_measured_is_what_was_learned_at_every_epoch(tmp_path: Path) -> 
         assert (one.allocator, one.lambda_) == ("learned", 1.0)
         assert [bits.weight for bits in body] == [b.weight for b in one.allocation.layers]
         assert [bits.weight for bits in (one.layer_bits[0], one.layer_bits[-1])] == [8, 8]
+
+
+def test_with_an_average_of_weights_the_lengths_are_those_learned() -> None:
+    training = training_of(replace(learning(), recipe=Recipe(ema_decay=0.999)), few())
+    set_logits(training.network, DROPPED)
+    assert training.average is not None
+
+    with training.average.applied(training.network):
+        assert learned_allocation(training.network).label == "w=[2,2] a=[4,4]"
+    assert learned_allocation(training.network).label == "w=[2,2] a=[4,4]"
 
 
 def test_without_a_share_to_fine_tune_lengths_learn_to_the_last_step(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Average:
     """e <- d e + (1 - d) x after each step, x being every floating-point tensor of the state.
 
     Quantizer parameters and batch-norm statistics are averaged like weights; whole numbers are
-    not. Begins as a copy of the network.
+    not, nor what a module names in its `not_averaged`. Begins as a copy of the network.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -61,8 +61,13 @@ class Average:
 
 
 def _tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    live = {
+        f"{path}.{name}" if path else name
+        for path, module in network.named_modules()
+        for name in getattr(module, "not_averaged", ())
+    }
     for name, one in network.state_dict().items():
-        if isinstance(one, Tensor) and one.is_floating_point():
+        if isinstance(one, Tensor) and one.is_floating_point() and name not in live:
             yield name, one
 
 

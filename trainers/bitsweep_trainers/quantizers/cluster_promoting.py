@@ -120,8 +120,11 @@ class ClusterPromoting(nn.Module):
     rounding.
 
     Where the length is learned, evaluation rounds to the points that are kept as the masks stand;
-    `frozen` (1: kept) holds them for good, in training too.
+    `frozen` (1: kept) holds them for good, in training too. What is kept is read from the masks as
+    they are learned: an average of them lags behind and would tell other lengths.
     """
+
+    not_averaged = ("keep_logits",)
 
     def __init__(
         self,
