@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from bitsweep.analysis.by_image import ByImage
 from bitsweep.analysis.cell import FULL_PRECISION, Cell
+from bitsweep.analysis.collapsed import shared_counts
 from bitsweep.analysis.declared import Compared
 from bitsweep.analysis.latex import latex_table
 from bitsweep.analysis.paired import Paired
@@ -38,13 +39,20 @@ def table_rows(table: Table) -> list[dict[str, Any]]:
 
 
 def json_rows(table: Table) -> list[dict[str, Any]]:
-    """The same, each with the declared comparisons whose first side it is: `comparisons`."""
+    """The same, each with the declared comparisons whose first side it is: `comparisons`.
+
+    `one_trial_with`: for how many seeds it is one trial with each other arm.
+    """
     compared: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in table.comparisons:
         at = one.at if (one.arm, one.at) in table.cells else FULL_PRECISION
         compared.setdefault((one.arm, at), []).append(one.document())
     return [
-        row | {"comparisons": compared.get((row["arm"], row["allocation"]), [])}
+        row
+        | {
+            "comparisons": compared.get((row["arm"], row["allocation"]), []),
+            "one_trial_with": shared_counts(row["arm"], row["allocation"], table.cells),
+        }
         for row in table_rows(table)
     ]
 

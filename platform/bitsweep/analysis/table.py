@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from bitsweep.analysis.areas import area_notes
 from bitsweep.analysis.by_image import Answers, ByImage
 from bitsweep.analysis.cell import Cell, ordered
+from bitsweep.analysis.collapsed import shared_notes
 from bitsweep.analysis.declared import Compared, compared
 from bitsweep.analysis.equivalence import Equivalence
 from bitsweep.analysis.footer import cost_notes, footnotes, search_notes, winner_notes
@@ -92,6 +93,7 @@ def sweep_table(reader: Reader, sweep_name: str, *, split: Split | None = None) 
             *_learned_notes(cells.values(), rows),
             *footnotes(arms, trials, stage=stage),
             *_bit_notes(cells),
+            *shared_notes(cells, metric=sweep.metric),
             # Without a floor there is no area to measure.
             *(area_notes(cells, validation) if sweep.metric == "top1_percent" else ()),
             *search_notes(reader, sweep),
