@@ -134,6 +134,19 @@ def levels_within(
     return kept
 
 
+def achieved_bits(network: nn.Module, trial: Trial) -> float:
+    """The mean of the lengths as they stand, weighted by c: what a target is held against."""
+    shares = layer_shares(body_layers(trial), str(trial.parameters["reg_weight"]))
+    layers = quantized_layers(network.get_submodule("body"))
+    found = [
+        (share, one.length)
+        for (_, layer), share in zip(layers, shares, strict=True)
+        for one in (layer.weight_quantizer, layer.input_quantizer)
+        if isinstance(one, ClusterPromoting) and one.kept_masks() is not None
+    ]
+    return sum(share * length for share, length in found) / sum(share for share, _ in found)
+
+
 def learned_allocation(network: nn.Module) -> Allocation:
     """The lengths of the body's layers as they stand."""
     pairs = []

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
+from bitsweep.measurement import Measurement
 from bitsweep.trial import Trial
 from bitsweep_trainers.allocated import given_allocation, replace_body
+from bitsweep_trainers.data.load import Arrays
+from bitsweep_trainers.grid_use import log_grid_use
 from bitsweep_trainers.layers import (
     Computing,
     Quantized,
@@ -139,9 +142,17 @@ def backward(
 
 
 def begin_epoch(network: nn.Module, trial: Trial, epoch: int) -> None:
-    """Read the lengths out for good when the fine-tuning begins."""
+    """Tell how grids are used, and read the lengths out for good when the fine-tuning begins."""
+    if epoch > 1:
+        log_grid_use(network, trial, epoch=epoch - 1)
     if epoch > last_learning_epoch(trial):
         freeze_lengths(network, trial)
+
+
+def finish(network: nn.Module, trial: Trial, data: Arrays) -> tuple[Measurement, ...]:
+    """Tell how grids are used in the end; nothing more is measured."""
+    log_grid_use(network, trial, epoch=trial.epochs)
+    return ()
 
 
 def last_learning_epoch(trial: Trial) -> int:
@@ -184,5 +195,6 @@ CPQ_DROPBITS = Method(
     backward=backward,
     select=select,
     begin_epoch=begin_epoch,
+    finish=finish,
     chosen=chosen,
 )

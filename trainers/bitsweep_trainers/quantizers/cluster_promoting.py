@@ -206,6 +206,12 @@ class ClusterPromoting(nn.Module):
         return quantize(x, alpha, sigma, z, grid=self.grid, ste=self.ste, kernels=self.kernels)
 
     @torch.no_grad()
+    def evaluated(self, x: Tensor) -> Tensor:
+        """x_hat as evaluation has it, also while training; below 32 bits alone."""
+        alpha, sigma = self.scales()
+        return quantize(x, alpha, sigma, self.kept_masks(), grid=self.grid, ste=self.ste)
+
+    @torch.no_grad()
     def initialise(self, x: Tensor, how: AlphaInit) -> None:
         """Set alpha and sigma from values to be quantized; an input with negatives is signed."""
         if self.bits >= FULL_PRECISION_BITS:
@@ -222,10 +228,8 @@ class ClusterPromoting(nn.Module):
         """What a packed file keeps of weights: codes of their length; masks serve the training."""
         if self.bits >= FULL_PRECISION_BITS:
             return FloatWeights(plain=weights)
-        alpha, sigma = self.scales()
-        kept = self.kept_masks()
-        rounded = quantize(weights, alpha, sigma, kept, grid=self.grid, ste=self.ste)
-        codes = (rounded / alpha).round()
+        alpha, _ = self.scales()
+        codes = (self.evaluated(weights) / alpha).round()
         low = make_grid(self.kind, self.length).low
         return CodedWeights(
             codes=Codes.of(codes, bits=self.length, low=low), grid=Affine(scale=alpha)
