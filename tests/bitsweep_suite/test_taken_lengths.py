@@ -89,6 +89,13 @@ def test_every_arm_ran_at_the_lengths_that_were_learned(ran: Path) -> None:
     }
 
 
+def test_json_tells_of_each_row_with_which_arms_it_shares_trials(ran: Path) -> None:
+    said = json.loads(bitsweep(ran, "table", "lengths", "--format", "json").stdout)
+
+    assert [row["arm"] for row in said] == ["learned", "lsq", "rounded", "float-inputs"]
+    assert all(row["one_trial_with"] == {} for row in said)
+
+
 def test_a_second_run_would_train_nothing(ran: Path) -> None:
     done = bitsweep(ran, "run", "lengths.toml", "--dry-run", "--json")
     said = json.loads(done.stdout)
