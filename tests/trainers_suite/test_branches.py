@@ -21,11 +21,11 @@ from bitsweep_trainers.branches import BranchLayer, BranchPlan
 from bitsweep_trainers.methods.declared.branch_table import branch_table
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS
-from bitsweep_trainers.models.resnet import BasicBlock
+from bitsweep_trainers.models.residual import residual_of
 from bitsweep_trainers.quantizers.interval import EAGER, interval_codes, weight_values
 
 CLASSES = 5
-SHAPES = {"small-cnn": (1, 12, 12), "lenet5": (1, 16, 16)}
+SHAPES = {"small-cnn": (1, 12, 12), "lenet5": (1, 16, 16), "resnet50": (3, 64, 64)}
 Use = tuple[int, int, bool]  # bits, branch, is_narrow
 
 
@@ -73,10 +73,14 @@ def naive(module: nn.Module, x: Tensor, use: Use, rows: ActiveRows) -> Tensor:
     """What one branch at one width computes from x (N, C, ...), channels of this branch alone."""
     bits, branch, is_narrow = use
     row = rows.narrow.index((bits, branch)) if is_narrow else rows.full.index((bits, branch))
-    if isinstance(module, BasicBlock):
-        residual = naive(module.bn1, naive(module.conv1, x, use, rows), use, rows).relu()
-        residual = naive(module.bn2, naive(module.conv2, residual, use, rows), use, rows)
-        return (residual + naive(module.shortcut, x, use, rows)).relu()
+    block = residual_of(module)
+    if block is not None:
+        residual = x
+        for index, layer in enumerate(block.layers, start=1):
+            residual = naive(module.get_submodule(layer), residual, use, rows)
+            residual = naive(module.get_submodule(f"bn{index}"), residual, use, rows)
+            residual = residual if index == len(block.layers) else residual.relu()
+        return (residual + naive(block.shortcut, x, use, rows)).relu()
     if isinstance(module, nn.Sequential):
         for child in module:
             x = naive(child, x, use, rows)
@@ -141,6 +145,8 @@ def squares(logits: Tensor) -> Tensor:
         ("lenet5", (2, 3)),
         ("resnet8", (2, 3, 4)),
         ("resnet8-b", (3, 4, 5)),
+        ("resnet18-small", (2, 3)),
+        pytest.param("resnet50", (2, 3), marks=pytest.mark.real),
     ],
 )
 @pytest.mark.parametrize("layout", ["grouped", "row by row", "row by row, channels last"])

@@ -19,8 +19,10 @@ from bitsweep_trainers.methods.declared.branch_table import (
     num_twins,
 )
 from bitsweep_trainers.models.declared import MODELS
+from bitsweep_trainers.models.projections import projected_block
 
 STAGES = (64, 128, 256, 512)
+TORCHVISION = ("resnet18", "resnet18-small", "resnet34", "resnet50", "mobilenet-v2")
 
 
 def spelled(table: BranchTable) -> dict[int, str]:
@@ -43,20 +45,6 @@ def convolution(name: str, channels: tuple[int, int], kernel: int, size: int) ->
         in_channels=channels[0],
         out_channels=channels[1],
     )
-
-
-def imagenet_resnet_body(blocks: tuple[int, ...]) -> tuple[Layer, ...]:
-    """The body of ResNet-18 or -34 at 224 x 224: basic blocks, projections."""
-    layers, entry = [], 64
-    for stage, (width, count) in enumerate(zip(STAGES, blocks, strict=True)):
-        for block in range(count):
-            path, size = f"body.stage{stage}.{block}", 56 >> stage
-            layers.append(convolution(f"{path}.conv1", (entry, width), 3, size))
-            layers.append(convolution(f"{path}.conv2", (width, width), 3, size))
-            if entry != width:
-                layers.append(convolution(f"{path}.shortcut.conv", (entry, width), 1, size))
-            entry = width
-    return tuple(layers)
 
 
 def test_the_authors_table_is_reproduced_for_two_to_eight_bits() -> None:
@@ -148,16 +136,16 @@ def test_the_balanced_table_has_the_least_possible_loads(
 
 
 @pytest.mark.parametrize(
-    ("blocks", "widths", "macs", "ratio"),
+    ("model", "widths", "macs", "ratio"),
     [
-        ((2, 2, 2, 2), (40, 76, 184, 396), 1_695_547_392, 0.4859),
-        ((3, 4, 6, 3), (39, 78, 188, 400), 3_545_235_456, 0.4889),
+        ("resnet18", (40, 76, 184, 396), 1_695_547_392, 0.4859),
+        ("resnet34", (39, 78, 188, 400), 3_545_235_456, 0.4889),
     ],
 )
 def test_the_authors_narrow_widths_have_the_measured_shares_of_macs(
-    blocks: tuple[int, ...], widths: tuple[int, ...], macs: int, ratio: float
+    model: str, widths: tuple[int, ...], macs: int, ratio: float
 ) -> None:
-    body = imagenet_resnet_body(blocks)
+    body = [one for one in MODELS[model].layers((3, 224, 224), 1000) if one.place == "body"]
 
     assert sum(layer.macs for layer in body) == macs
     assert mac_ratio(body, dict(zip(STAGES, widths, strict=True))) == pytest.approx(
@@ -165,7 +153,7 @@ def test_the_authors_narrow_widths_have_the_measured_shares_of_macs(
     )
 
 
-@pytest.mark.parametrize("model", SMALL_MODELS)
+@pytest.mark.parametrize("model", [*SMALL_MODELS, *TORCHVISION])
 def test_a_narrow_branch_costs_about_half_a_branch_in_every_model(model: str) -> None:
     layers = MODELS[model].layers((3, 32, 32), 10)
     narrow = narrow_layers(layers)
@@ -173,7 +161,7 @@ def test_a_narrow_branch_costs_about_half_a_branch_in_every_model(model: str) ->
     ratio = sum(one.macs * narrow[one.name].mac_ratio for one in body) / sum(
         one.macs for one in body
     )
-    plain = [one for one in body if ".shortcut" not in one.name]
+    plain = [one for one in body if projected_block(one.name) is None]
 
     assert NARROW_RATIO[0] <= ratio <= NARROW_RATIO[1]
     assert narrow[plain[0].name].in_channels == plain[0].in_channels

@@ -161,27 +161,34 @@ def test_a_wide_stem_costs_four_stems() -> None:
     assert wide_size - narrow_size == 32 * 3 * (16 * 27 + 2 * 16)
 
 
-def test_the_identity_of_the_code_reads_the_stem_from_the_front() -> None:
-    trial = trial_with(model="resnet8", stem="wide", stem_channels="front")
-    network = network_of(replace(trial, parameters={**trial.parameters}))
-    shortcut = network.get_submodule("body.stage1.0.shortcut")
+@pytest.mark.parametrize(
+    ("model", "path"), [("resnet8", "shortcut"), ("resnet18-small", "downsample")]
+)
+def test_the_identity_of_the_code_reads_the_stem_from_the_front(model: str, path: str) -> None:
+    network = network_of(trial_with(model=model, stem="wide", stem_channels="front"))
+    shortcut = network.get_submodule(f"body.stage1.0.{path}")
     fan_out = network.get_submodule("body.fan_out")
     assert isinstance(shortcut, FrontIdentity) and isinstance(fan_out, FanOut)
     active_rows(network).activate((4,))
-    features = torch.randn(1, 64, 3, 3)
+    size = {"resnet8": 16, "resnet18-small": 64}[model]
+    features = torch.randn(1, 4 * size, 3, 3)
     convolved = fan_out(features)
 
-    assert torch.equal(convolved, features[:, 16:48])
-    assert torch.equal(shortcut(convolved), features[:, :32])
+    assert torch.equal(convolved, features[:, size : 3 * size])
+    assert torch.equal(shortcut(convolved), features[:, : 2 * size])
 
 
-def test_shuffles_stand_in_the_blocks_that_are_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [("resnet8-b", [0, 2, 3]), ("resnet18-small", [0, 3, 8]), ("resnet50", [0, 4, 16])],
+)
+def test_shuffles_stand_in_the_blocks_that_are_asked_for(model: str, expected: list[int]) -> None:
     counts = []
     for where in ("off", "downsample", "every_block"):
-        network = network_of(trial_with(model="resnet8-b", shuffle=where))
+        network = network_of(trial_with(2, model=model, shuffle=where))
         counts.append(sum(isinstance(one, BranchShuffle) for one in network.modules()))
 
-    assert counts == [0, 2, 3]
+    assert counts == expected
 
 
 @pytest.mark.parametrize(

@@ -147,9 +147,27 @@ def test_a_method_does_a_model_or_is_refused_in_one_line(
         assert message is not None and method_name in message and "\n" not in message
         return
     assert message is None
+    widths = (2, 4) if DECLARED[method_name].serves == "all" else (4,)
+    step_and_measure(method_name, model, widths, monkeypatch)
+
+
+# Models of images; the others have layers that branches cannot do.
+IMAGE_MODELS = [model for model, case in CASES.items() if case[0] == "image"]
+
+
+@pytest.mark.parametrize("model", IMAGE_MODELS)
+def test_mbquant_serves_an_odd_width_on_every_model_of_images(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step_and_measure("mbquant", model, (2, 3, 4), monkeypatch)
+
+
+def step_and_measure(
+    method_name: str, model: str, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convert, calibrate, train a step, measure every width: the counts are those of the data."""
     torch.set_num_threads(1)
     data, declared = made_data(model), declared_data(model)
-    widths = (2, 4) if DECLARED[method_name].serves == "all" else (4,)
     start = "0" * 64 if DECLARED[method_name].needs_start else None
     trial = trial_of(method_name, *widths, model=model, start=start, batch_size=TRAIN)
     for module in _users_of_data():

@@ -25,8 +25,8 @@ from bitsweep_trainers.branches import (
     first_branches,
 )
 from bitsweep_trainers.methods.declared.branch_table import NarrowLayer, is_odd, narrow_layers
-from bitsweep_trainers.models.projections import SHORTCUTS
-from bitsweep_trainers.models.resnet import BasicBlock, PadShortcut
+from bitsweep_trainers.models.residual import Residual, residual_of, residuals_of
+from bitsweep_trainers.models.resnet import PadShortcut
 
 
 def branch_network(
@@ -104,13 +104,11 @@ def _wide_norm(source: Norm, num_branches: int) -> Norm:
 def _read_from_the_front(body: nn.Module, fan_out: FanOut) -> None:
     """B3: in a network that begins with a block, if that passes its input on unchanged."""
     first = next(iter(body.modules()))
-    while not isinstance(first, BasicBlock) and list(first.children()):
+    while residual_of(first) is None and list(first.children()):
         first = next(first.children())
-    is_identity = isinstance(first, BasicBlock) and isinstance(
-        first.shortcut, nn.Identity | BranchShortcut
-    )
-    if is_identity:
-        first.shortcut = FrontIdentity(fan_out, first.get_submodule("shortcut"))
+    block = residual_of(first)
+    if block is not None and isinstance(block.shortcut, nn.Identity | BranchShortcut):
+        block.set_shortcut(FrontIdentity(fan_out, block.shortcut))
     else:
         fan_out.is_front = False
 
@@ -119,39 +117,41 @@ def _add_shuffles(
     body: nn.Module, narrow: Mapping[str, NarrowLayer], rows: ActiveRows, *, where: str
 ) -> None:
     """A shuffle behind the last batch norm of the blocks that are asked for (section 2.6)."""
-    for path, block in list(body.named_modules()):
-        if where == "off" or not isinstance(block, BasicBlock):
-            continue
-        norm, layer = block.get_submodule("bn2"), block.get_submodule("conv1")
+    if where == "off":
+        return
+    for path, block in residuals_of(body):
+        norm, layer = block.module.get_submodule(block.last_norm), block.first
         assert isinstance(norm, BranchNorm) and isinstance(layer, BranchLayer)
         if where == "every_block" or layer.in_channels != norm.channels:
             shuffle = BranchShuffle(
                 rows, channels=norm.channels, narrow_channels=norm.narrow_channels
             )
-            body.set_submodule(f"{path}.bn2", nn.Sequential(norm, shuffle))
+            body.set_submodule(f"{path}.{block.last_norm}", nn.Sequential(norm, shuffle))
 
 
 def _fit_shortcuts(body: nn.Module, narrow: Mapping[str, NarrowLayer], rows: ActiveRows) -> None:
-    """Shortcuts without weights learn the channels of their rows.
-
-    In torchvision's blocks a shortcut is `downsample`, and None where the input passes unchanged.
-    """
-    for path, block in list(body.named_modules()):
-        name = next((one for one in SHORTCUTS if hasattr(block, one)), None)
-        if name is None:
-            continue
-        shortcut = getattr(block, name)
-        layers = [(n, one) for n, one in block.named_children() if isinstance(one, nn.Conv2d)]
-        full = layers[0][1].in_channels, layers[-1][1].out_channels
-        ends = full
-        if narrow:
-            first, last = (narrow[f"body.{path}.{layers[index][0]}"] for index in (0, -1))
-            ends = first.in_channels, last.out_channels
-        is_identity = shortcut is None or isinstance(shortcut, nn.Identity)
-        if isinstance(shortcut, PadShortcut) or (is_identity and ends[0] != ends[1]):
+    """Shortcuts without weights learn the channels of their rows."""
+    for path, block in residuals_of(body):
+        shortcut, (full, ends) = block.shortcut, _block_channels(f"body.{path}", block, narrow)
+        is_changing = isinstance(shortcut, nn.Identity) and ends[0] != ends[1]
+        if isinstance(shortcut, PadShortcut) or is_changing:
             stride = shortcut.stride if isinstance(shortcut, PadShortcut) else 1
-            fitted = BranchShortcut(rows=rows, channels=full, narrow_channels=ends, stride=stride)
-            setattr(block, name, fitted)
+            block.set_shortcut(
+                BranchShortcut(rows=rows, channels=full, narrow_channels=ends, stride=stride)
+            )
+
+
+def _block_channels(
+    path: str, block: Residual, narrow: Mapping[str, NarrowLayer]
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(channels in, out) of a block, of a full branch and of a narrow one."""
+    first, last = block.first, block.last
+    assert isinstance(first, nn.Conv2d) and isinstance(last, nn.Conv2d)
+    full = first.in_channels, last.out_channels
+    if not narrow:
+        return full, full
+    ends = narrow[f"{path}.{block.layers[0]}"], narrow[f"{path}.{block.layers[-1]}"]
+    return full, (ends[0].in_channels, ends[1].out_channels)
 
 
 def _replace_computing(
