@@ -29,7 +29,7 @@ from bitsweep_trainers.methods.declared.branch_switches import SWITCHES, switche
 from bitsweep_trainers.methods.declared.branch_table import branch_table
 from bitsweep_trainers.methods.declared.mbquant import MBQUANT as DECLARED
 from bitsweep_trainers.methods.declared.mbquant import ONE_PASS_BYTES, one_pass_bytes
-from bitsweep_trainers.methods.mbquant import MBQUANT, branch_plan, draw_table
+from bitsweep_trainers.methods.mbquant import MBQUANT, branch_plan, draw_table, widths_loss
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS
 from bitsweep_trainers.models.network import Network, convolution, named, pooled_classifier
@@ -38,6 +38,17 @@ EVEN = (2, 4, 6, 8)
 BITS = tuple(map(tied, EVEN))
 CIFAR = (3, 32, 32)
 REFERENCE = [(one.name, one.reference) for one in SWITCHES]
+# Each switch on a network in which it has something to act on, with odd widths too.
+SWITCH_CASES: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+    ("small-cnn", (2, 3, 4, 8), {"range_index": "position"}),
+    ("resnet8-b", (2, 4, 5), {"shuffle": "downsample"}),
+    ("resnet8-b", (2, 4, 5), {"shuffle": "every_block"}),
+    ("small-cnn", EVEN, {"stem": "wide"}),
+    ("mobilenet-v2", (3, 4), {"depthwise_bits": "width"}),
+    ("small-cnn", (2, 3, 4, 8), {"weight_offset": "input_channels"}),
+    ("small-cnn", (2, 3, 4), {"range_std": "filter"}),
+    ("resnet8-b", (4, 5), {"num_branches": 4, "stem": "wide", "stem_channels": "front"}),
+]
 
 
 def seeded() -> torch.Generator:
@@ -218,17 +229,30 @@ def test_each_width_is_shuffled_by_itself_and_two_and_three_bits_are_not() -> No
     assert all(sorted(one) == list(range(len(one))) for one in orders.values())
 
 
+EXECUTIONS = ("row by row", "grouped", "per_width")
+
+
 def gradients(made: Any, execution: str) -> tuple[float, dict[str, Tensor]]:
-    """Loss and gradients of a batch in double precision, computed one way."""
+    """Loss and gradients of a batch in double precision, computed one way.
+
+    On a CPU one pass takes the rows in turn; "grouped" is what it does elsewhere.
+    """
     data = made.data
     network = made.network.double().train()
     network.zero_grad()
     images = normalise(data.train_images[:8], data.mean, data.std).double()
-    parameters = {**made.trial.parameters, "execution": execution}
-    trial = replace(made.trial, parameters=parameters)
-    loss = MBQUANT.backward(network, trial, images, data.train_labels[:8], seeded())
+    labels, trial = data.train_labels[:8], made.trial
+    if execution == "grouped":
+        rows, drawn = active_rows(network), draw_table(trial, seeded())
+        rows.activate(rows.all_widths, drawn)
+        loss = widths_loss(network(images).chunk(len(rows.all_widths)), labels, trial)
+        torch.autograd.backward(loss)
+    else:
+        execution = "per_width" if execution == "per_width" else "one_pass"
+        trial = replace(trial, parameters={**trial.parameters, "execution": execution})
+        loss = MBQUANT.backward(network, trial, images, labels, seeded())
     found = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
-    return float(loss), found
+    return float(loss.detach()), found
 
 
 @pytest.mark.parametrize(
@@ -241,34 +265,47 @@ def gradients(made: Any, execution: str) -> tuple[float, dict[str, Tensor]]:
         ("small-cnn", (2, 3, 4, 5), {"selection": "random", "num_branches": 4}),
         ("small-cnn", EVEN, {"distillation_weight": 0.0}),
         ("small-cnn", EVEN, {"distillation_temperature": 4.0}),
-        ("resnet8-b", (2, 4), {"stem": "wide", "stem_channels": "front"}),
         ("resnet8-b", (2, 3, 4, 5), {"mode": "reference", "num_branches": 4, "ends": 32}),
-        *(("small-cnn", EVEN, {name: value}) for name, value in REFERENCE),
+        *SWITCH_CASES,
     ],
 )
-def test_one_pass_and_a_pass_a_width_have_the_same_loss_and_gradients(
+def test_every_execution_has_the_same_loss_and_gradients(
     model: str, widths: tuple[int, ...], parameters: Mapping[str, Value]
 ) -> None:
     made = training_of(trial_with(*widths, model=model, **parameters), few(train=8))
-    loss, at_once = gradients(made, "one_pass")
-    other_loss, by_width = gradients(made, "per_width")
+    loss, expected = gradients(made, EXECUTIONS[0])
+    for execution in EXECUTIONS[1:]:
+        other_loss, found = gradients(made, execution)
+        assert other_loss == pytest.approx(loss, rel=1e-9)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            scale = 1 + float(gradient.abs().max())
+            assert (found[name] - gradient).abs().max() <= 1e-6 * scale, name
 
-    assert other_loss == pytest.approx(loss, rel=1e-9)
-    assert at_once.keys() == by_width.keys()
-    for name, gradient in at_once.items():
-        scale = 1 + float(gradient.abs().max())
-        assert (by_width[name] - gradient).abs().max() <= 1e-6 * scale, name
+
+@pytest.mark.parametrize(("model", "widths", "parameters"), SWITCH_CASES)
+def test_each_switch_acts_where_it_is_tested(
+    model: str, widths: tuple[int, ...], parameters: dict[str, Any]
+) -> None:
+    *others, name = parameters
+    clean = {one: parameters[one] for one in others}
+    losses = []
+    for given in (clean, parameters):
+        made = training_of(trial_with(*widths, model=model, **given), few(train=8))
+        losses.append(gradients(made, "grouped")[0])
+
+    assert losses[0] != losses[1], name
 
 
-def test_both_executions_leave_the_same_batch_norm_statistics() -> None:
+def test_all_executions_leave_the_same_batch_norm_statistics() -> None:
     states = []
-    for execution in ("one_pass", "per_width"):
+    for execution in EXECUTIONS:
         made = training_of(trial_with(2, 3, 4), few(train=8))
         gradients(made, execution)
         states.append({n: b for n, b in made.network.named_buffers() if "running" in n})
 
     for name, one in states[0].items():
-        assert torch.allclose(one, states[1][name], atol=1e-9), name
+        assert all(torch.allclose(one, other[name], atol=1e-9) for other in states[1:]), name
 
 
 @pytest.mark.parametrize(("name", "value"), REFERENCE)
@@ -277,7 +314,7 @@ def test_each_switch_alone_trains_and_serves_every_width(name: str, value: str) 
     made = training_of(
         trial_with(2, 4, 6, model="resnet8-b", **{**extra, name: value}), few(train=8)
     )
-    _, found = gradients(made, "one_pass")
+    _, found = gradients(made, "row by row")
     made.network.float().eval()
     data = made.data
     for bits in made.trial.bits:
@@ -291,7 +328,7 @@ def test_each_switch_alone_trains_and_serves_every_width(name: str, value: str) 
 @pytest.mark.parametrize("widths", [(2, 3, 4), tuple(range(2, 9)), (3,), (7,), (5, 6)])
 def test_every_set_of_widths_trains(widths: tuple[int, ...]) -> None:
     made = training_of(trial_with(*widths), few(train=8))
-    loss, found = gradients(made, "one_pass")
+    loss, found = gradients(made, "row by row")
 
     assert torch.isfinite(torch.tensor(loss))
     assert all(one.isfinite().all() for one in found.values())

@@ -227,6 +227,7 @@ MBQUANT = MethodDeclaration(
     weight_bits=WEIGHT_BITS,
     numerics=4,
     has_kernels=True,
+    layer_kinds=("conv", "depthwise", "linear"),
     parameters=(
         learning_rate(0.1, source=CODE),
         Parameter(
