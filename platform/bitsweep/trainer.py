@@ -127,7 +127,8 @@ class MethodDeclaration:
     check_data(parameters, data): the same for data that do not fit them.
     takes_signed_inputs: False for one that clips the inputs of the body's layers at 0.
     settle(parameters, all_bits, layers, batch): replaces what is left open ("auto") by what the
-    task decides, before `canonical`; batch counts the images computed at once.
+    task decides, and what changes nothing in its model by the usual value, before `canonical`;
+    batch counts the images computed at once.
     needs_start_when: parameters at whose values it needs a trained network too.
     needs_classes_when: parameters at whose values it needs classes, whatever `learning` says.
     keeps_plain: its network has the plain one's tensors by their names, so that another training

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BITSWEEP = (sys.executable, "-c", "from bitsweep.cli import main; main()")
 SWEEP = """schema = 1
 name = "one"
@@ -56,3 +58,26 @@ def test_a_network_over_series_is_refused(tmp_path: Path) -> None:
     message = validated(tmp_path, "", model="signal-cnn")
 
     assert "mbquant" in message or "series" in message
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [("vgg7", "body.linear"), ("lenet5", "body.linear"), ("resnet50", "body.stage1.1.conv1")],
+)
+def test_windows_beyond_a_layers_weights_are_refused(
+    model: str, layer: str, tmp_path: Path
+) -> None:
+    arm = 'parameters = { mode = "reference" }'
+    message = validated(tmp_path, arm, model=model, bits="[2, 4, 6, 8]")
+
+    for part in ("mode = reference (weight_offset = input_channels)", layer, "method mbquant"):
+        assert part in message, message
+    without = arm.replace(" }", ', weight_offset = "own" }')
+    assert validated(tmp_path, without, model=model, bits="[2, 4, 6, 8]") == ""
+
+
+def test_a_mode_that_does_not_fit_the_selection_is_named(tmp_path: Path) -> None:
+    arm = 'parameters = { mode = "reference", selection = "balanced" }'
+    message = validated(tmp_path, arm, model="small-cnn", bits="[2, 4, 6, 8]")
+
+    assert "mode = reference (weight_offset = input_channels) needs neighbouring" in message

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bitsweep_trainers.branch_rows import ActiveRows
+from bitsweep_trainers.methods.declared.branch_effects import first_filter
 from bitsweep_trainers.methods.declared.branch_switches import switched
 from bitsweep_trainers.methods.declared.branch_table import (
     BRANCH_BITS,
@@ -275,14 +276,13 @@ def weight_tensors(
     D1 takes the range of the row's position, B1 the window's offset in input channels, D4 as many
     levels as the activations have. ValueError where a window of B1 would leave the weights.
     """
-    in_channels, out_channels = channels
+    out_channels = channels[1]
     switches = plan.switches
+    is_moved = switches["weight_offset"] == "input_channels"
     tensors = by_branch(plan.num_branches, out_channels)
     found: list[int] = []
     for bits, branch, position in rows.places:
-        first = branch * out_channels
-        if switches["weight_offset"] == "input_channels":
-            first = (branch - position) * in_channels + position * out_channels
+        first = first_filter(branch, position, channels=channels, is_moved=is_moved)
         if first + out_channels > plan.num_branches * out_channels:
             raise ValueError("weight_offset = input_channels: a layer here has too few outputs")
         is_wide = is_depthwise and switches["depthwise_bits"] == "width"

@@ -123,6 +123,18 @@ def switched(parameters: Parameters) -> Mapping[str, str]:
     return found
 
 
+def told(parameters: Parameters, name: str) -> str:
+    """A switch that is not clean, as the user set it: by itself, or by the mode.
+
+    >>> told({"mode": "reference"}, "shuffle"), told({"shuffle": "every_block"}, "shuffle")
+    ('mode = reference (shuffle = downsample)', 'shuffle = every_block')
+    """
+    setting = f"{name} = {switched(parameters)[name]}"
+    if parameters.get(name, MODE) == MODE:
+        return f"{MODE} = {parameters[MODE]} ({setting})"
+    return setting
+
+
 def canonical_switches(parameters: dict[str, Value], *, is_by_position_alike: bool) -> None:
     """Spell out in place the switches that are not clean, and leave out the mode.
 

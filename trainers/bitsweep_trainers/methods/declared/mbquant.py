@@ -6,11 +6,18 @@ from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.space import Parameter, Parameters, Value
 from bitsweep.trainer import MethodDeclaration
+from bitsweep_trainers.methods.declared.branch_effects import (
+    OWN,
+    check_windows,
+    first_filter,
+    idle_switches,
+)
 from bitsweep_trainers.methods.declared.branch_switches import (
     CODE,
     canonical_switches,
     switch_parameters,
     switched,
+    told,
 )
 from bitsweep_trainers.methods.declared.branch_table import (
     BRANCH_BITS,
@@ -79,14 +86,15 @@ def one_pass_bytes(layers: Sequence[Layer], table: BranchTable, batch_size: int)
 def _settle(
     parameters: Parameters, all_bits: tuple[Bits, ...], layers: Sequence[Layer], batch_size: int
 ) -> Parameters:
-    """Decide on `execution = auto` by the memory that the model's maps take at this batch."""
+    """Leave out switches with nothing to act on in the model; decide on `execution = auto`.
+
+    That is by the memory that the model's maps take at this batch.
+    """
+    parameters = {**parameters, **idle_switches(parameters, layers, widths_of(all_bits))}
     if parameters["execution"] != AUTO:
         return parameters
     needed = one_pass_bytes(layers, table_of(parameters, all_bits), batch_size)
     return {**parameters, "execution": ONE_PASS if needed <= ONE_PASS_BYTES else PER_WIDTH}
-
-
-OWN = ("branch", "own")
 
 
 def num_tensors(layer: Layer, parameters: Parameters, all_bits: tuple[Bits, ...]) -> int:
@@ -99,12 +107,11 @@ def num_tensors(layer: Layer, parameters: Parameters, all_bits: tuple[Bits, ...]
     stands = switched(parameters)
     count = num_branches(parameters, all_bits)
     is_moved = stands["weight_offset"] not in OWN
+    channels = layer.in_channels, layer.out_channels
     read = set()
     for uses in table_of(parameters, all_bits).values():
         for position, use in enumerate(uses):
-            first = use.branch * layer.out_channels
-            if is_moved:
-                first -= (use.branch - position) * (layer.out_channels - layer.in_channels)
+            first = first_filter(use.branch, position, channels=channels, is_moved=is_moved)
             read.add((first, use.branch if stands["range_index"] in OWN else position))
     whole = {(branch * layer.out_channels, branch) for branch in range(count)}
     return count if read <= whole else len(read)
@@ -118,9 +125,11 @@ def _layer_bits(
     On disk: 2 bits a weight and tensor; range ends of the K weight tensors and of the input of
     each branch at each width; a batch norm of C channels for each full branch of each width. The
     scale and shift of narrow branches' batch norms, of fewer channels, count among the scalars.
+    ValueError for a model in which a switch or an odd width cannot be.
     """
     table = table_of(parameters, all_bits)
     count = num_branches(parameters, all_bits)
+    check_windows(parameters, layers, table, count)
     stands = switched(parameters)
     rows = [use for uses in table.values() for use in uses]
     num_narrow = sum(use.is_narrow for use in rows)
@@ -207,13 +216,13 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
     moved = [name for name in ("range_index", "weight_offset") if stands[name] not in OWN]
     if moved and parameters["selection"] == RANDOM:
         raise ValueError(
-            f"{moved[0]} = {stands[moved[0]]} needs branches that stay at their positions: "
+            f"{told(parameters, moved[0])} needs branches that stay at their positions: "
             f"choose another selection than {RANDOM}"
         )
     is_cut = stands["weight_offset"] not in OWN
     if is_cut and not all(is_window(uses) for uses in table.values()):
         raise ValueError(
-            "weight_offset = input_channels needs neighbouring branches at every width, "
+            f"{told(parameters, 'weight_offset')} needs neighbouring branches at every width, "
             f"which selection = {parameters['selection']} does not give here"
         )
 
