@@ -274,6 +274,28 @@ class Plan:
             held_share=held_share,
         )
 
+    def fault(self, arm: Arm, parameters: Parameters) -> str | None:
+        """Why a configuration of an arm cannot be trained, in a sentence; None if it can.
+
+        Its values are right alone; they, the bits, the model and the task may not fit together.
+        """
+        method = self.method(arm)
+        resolved = resolve(method.parameters, {**arm.parameters, **parameters})
+        measured = self.measured_bits(arm, resolved)
+        groups = [measured] if method.serves == "all" else [(one,) for one in measured]
+        try:
+            method.check(resolved, measured)
+            method.check_data(resolved, self.declarations.data_set(self.sweep.task.data))
+            for name, value in method.needs_start_when.items():
+                if resolved.get(name) == value and self.sweep.task.start is None:
+                    raise ValueError(f"{name} = {value} needs a trained network: add task.start")
+            for group in groups:
+                for one in group:
+                    method.layer_bits(self.layers(), one, resolved, group)
+        except ValueError as error:
+            return f"{error} (method {method.name})"
+        return None
+
     def cost(
         self, arm: Arm, parameters: Parameters, bits: Bits, convention: Convention
     ) -> tuple[float, int]:

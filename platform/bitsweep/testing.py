@@ -155,8 +155,9 @@ def toy_layers(shape: tuple[int, ...], classes: int) -> tuple[Layer, ...]:
 def toy_declarations() -> Declarations:
     """A method per width (`toy`), one for all widths (`toy_all`), and a full-precision start.
 
-    `toy_branches` becomes better and larger with each branch; `toy_learned` learns its bits. Seeds
-    of `toy` and of the start can be trained together.
+    `toy_branches` becomes better and larger with each branch; `toy_learned` learns its bits;
+    `toy_gap` cannot be where something is shared and x lies in the middle. Seeds of `toy` and of
+    the start can be trained together.
     """
     x = Parameter(
         name="x", kind="float", low=0.0, high=1.0, default=0.5, meaning="where", source="toy"
@@ -207,6 +208,9 @@ def toy_declarations() -> Declarations:
             takes_allocations=True,
             groups_seeds=True,
         ),
+        "toy_gap": replace(
+            _toy_method("toy_gap", "one", (2, 3, 4, 8), (x, act, sharing)), check=_check_gap
+        ),
         "toy_all": _toy_method("toy_all", "all", (2, 3, 4, 8), (x, act)),
         "toy_learned": replace(
             _toy_method("toy_learned", "one", (2, 3, 4, 8), (x, act)),
@@ -229,6 +233,11 @@ def toy_declarations() -> Declarations:
         name="toy-net", title="no network", source="toy", numerics=1, layers=toy_layers
     )
     return Declarations(methods=methods, models={"toy-net": model}, data={"toy-data": data})
+
+
+def _check_gap(parameters: Parameters, bits: tuple[Bits, ...]) -> None:
+    if parameters["sharing"] == "bitwise" and 0.2 < float(parameters["x"]) < 0.6:
+        raise ValueError(f"sharing = bitwise has no x between 0.2 and 0.6, got {parameters['x']}")
 
 
 def _toy_method(

@@ -1,5 +1,6 @@
 """Searches in real runs: objectives, limits, first points, warm starts, breakers, schedulers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from tests.bitsweep_suite.toys import (
 )
 
 from bitsweep.bits import tied
+from bitsweep.checks import Problem, check_sweep
+from bitsweep.checks.combinations import MOST_COMBINATIONS, drawable
 from bitsweep.errors import UnknownName
 from bitsweep.execution.progress import Progress
 from bitsweep.run import RunReport
@@ -35,6 +38,7 @@ from bitsweep.sweep import (
     Sweep,
 )
 from bitsweep.taking import Take
+from bitsweep.testing import toy_declarations
 
 BRANCHES = Arm(
     name="a",
@@ -170,6 +174,72 @@ def test_a_limit_that_nothing_keeps_ends_the_search_and_says_so(tmp_path: Path) 
 
     assert report.notes == ("arm a: bitops <= 1 refused 50 proposals in a row; its search ended",)
     assert report.trials_run == 4 and not report.is_stopped
+
+
+GAP = Arm(
+    name="a",
+    method="toy_gap",
+    parameters={"sharing": "bitwise"},
+    space={"x": Range(low=0.0, high=1.0)},
+)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "nsga2"])
+def test_a_drawn_configuration_that_cannot_be_is_passed_over_and_said_once(
+    sampler: Sampler, tmp_path: Path
+) -> None:
+    search = Search(sampler=sampler, configurations_per_arm=8)
+    sweep = toy_sweep(GAP, search=search, task=toy_task(bits=(tied(2),)))
+    check_sweep(sweep, toy_declarations())
+    first = run_toy(sweep, tmp_path)
+    again = run_toy(sweep, tmp_path)
+    points = [json.loads(one)["x"] for one in configurations(tmp_path)]
+    passed_over = [x for x in points if 0.2 < x < 0.6]
+
+    assert passed_over and len(points) - len(passed_over) == 8
+    assert len(first.notes) == 1 and f"x = {passed_over[0]} cannot be trained" in first.notes[0]
+    assert (first.trials_failed, again.trials_run) == (0, 0)
+
+
+def test_a_grid_passes_over_what_cannot_be(tmp_path: Path) -> None:
+    arm = replace(GAP, space={"x": Choice(values=(0.1, 0.3, 0.5, 0.9))})
+    sweep = toy_sweep(arm, search=Search(sampler="grid", configurations_per_arm=4))
+    report = run_toy(sweep, tmp_path)
+    trained = ask_store(
+        tmp_path, "SELECT COUNT(DISTINCT configuration_id) FROM memberships WHERE stage = 'search'"
+    )
+
+    assert trained == [(2,)] and not report.trials_failed
+
+
+def test_combinations_of_choices_are_checked_before_anything_runs() -> None:
+    space = {"sharing": Choice(values=("off", "bitwise")), "x": Choice(values=(0.1, 0.5))}
+    arm = Arm(name="a", method="toy_gap", space=space)
+    with pytest.raises(Problem, match="sharing = bitwise has no x") as raised:
+        check_sweep(toy_sweep(arm), toy_declarations())
+
+    assert raised.value.path == ("arms", 0, "space", "sharing")
+    apart = {"x": Choice(values=(0.1, 0.9)), "sharing": space["sharing"]}
+    check_sweep(toy_sweep(replace(arm, space=apart)), toy_declarations())
+
+
+def test_first_points_fit_together() -> None:
+    arm = replace(GAP, first=({"x": 0.5},))
+    with pytest.raises(Problem, match="sharing = bitwise has no x") as raised:
+        check_sweep(toy_sweep(arm), toy_declarations())
+
+    assert raised.value.path == ("arms", 0, "first", 0)
+
+
+def test_more_combinations_than_are_tried_leave_each_value_checked() -> None:
+    many = {f"p{index}": Choice(values=(0, 1, 2)) for index in range(9)}
+    arm = Arm(name="a", method="toy", space=many)
+    points = list(drawable(arm))
+
+    assert len(points) <= 2 * MOST_COMBINATIONS
+    assert {(name, value) for one in points for name, value in one.items()} == {
+        (name, value) for name in many for value in (0, 1, 2)
+    }
 
 
 def test_early_stopping_and_several_objectives_go_together(tmp_path: Path) -> None:

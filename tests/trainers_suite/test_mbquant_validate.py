@@ -81,3 +81,20 @@ def test_a_mode_that_does_not_fit_the_selection_is_named(tmp_path: Path) -> None
     message = validated(tmp_path, arm, model="small-cnn", bits="[2, 4, 6, 8]")
 
     assert "mode = reference (weight_offset = input_channels) needs neighbouring" in message
+
+
+SEARCHED = """[arms.space]
+mode = { choice = ["clean", "reference"] }
+selection = { choice = ["nested", "balanced"]WHEN }
+[search]
+configurations_per_arm = 4
+"""
+
+
+def test_searched_choices_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
+    bits = "[2, 4, 6, 8]"
+    message = validated(tmp_path, SEARCHED.replace("WHEN", ""), model="small-cnn", bits=bits)
+    clean_alone = SEARCHED.replace("WHEN", ', when = { mode = ["clean"] }')
+
+    assert "arms[0].space.selection: mode = reference" in message and "balanced" in message
+    assert validated(tmp_path, clean_alone, model="small-cnn", bits=bits) == ""

@@ -4,11 +4,11 @@ from bitsweep.checks.aims import check_comparisons, check_objectives
 from bitsweep.checks.arms import (
     check_arm_names,
     check_bits,
-    check_combinations,
     check_methods,
     check_parameters,
 )
 from bitsweep.checks.batch import check_batch
+from bitsweep.checks.combinations import check_combinations, check_first_points
 from bitsweep.checks.problem import Problem
 from bitsweep.checks.search import check_first, check_prices, check_search, check_seeds
 from bitsweep.checks.sources import check_sources
@@ -43,6 +43,7 @@ _CHECKS = (
     check_seeds,
     check_search,
     check_first,
+    check_first_points,
     check_objectives,
     check_comparisons,
     check_resources,

@@ -1,13 +1,10 @@
 """What an arm may not say of its method, its parameters and its bits."""
 
-from collections.abc import Iterator
-
-from bitsweep.bits import Bits
 from bitsweep.checks.problem import KeyPath, Problem, must_be_known, resolved
 from bitsweep.checks.start import never_holds
 from bitsweep.errors import nearest
 from bitsweep.plan import Plan
-from bitsweep.space import Choice, Parameters, Range, Value, resolve
+from bitsweep.space import Choice, Parameters, Range, Value
 from bitsweep.sweep import Arm, Sampler, Sweep
 from bitsweep.trainer import Declarations, MethodDeclaration
 
@@ -134,42 +131,3 @@ def check_bits(sweep: Sweep, declarations: Declarations) -> None:
                 can = ", ".join(str(bits) for bits in method.weight_bits)
                 message = f"{method.name} (arm {arm.name}) cannot do {one.label}: it does {can}"
                 raise Problem(("task", "bits"), f"{message}-bit weights")
-
-
-def check_combinations(sweep: Sweep, declarations: Declarations) -> None:
-    """Values that are right alone fit each other too, at the ends of each dimension."""
-    plan = Plan(sweep=sweep, declarations=declarations)
-    for index, arm in enumerate(sweep.arms):
-        method = declarations.method(arm.method)
-        for path, given in _corners(arm, index):
-            parameters = resolve(method.parameters, given)
-            if plan.measured_bits(arm, parameters) != plan.measured_bits(arm, arm.parameters):
-                message = "cannot be searched: it changes the bits that are measured; "
-                raise Problem(path, f"{message}give each value an arm of its own")
-            try:
-                _check_together(plan, method, parameters, plan.measured_bits(arm, parameters))
-            except ValueError as error:
-                raise Problem(path, f"{error} (method {method.name})") from error
-
-
-def _check_together(
-    plan: Plan, method: MethodDeclaration, parameters: Parameters, measured: tuple[Bits, ...]
-) -> None:
-    """ValueError for parameters that do not fit each other, the bits, the model or the task."""
-    method.check(parameters, measured)
-    method.check_data(parameters, plan.declarations.data_set(plan.sweep.task.data))
-    for name, value in method.needs_start_when.items():
-        if parameters.get(name) == value and plan.sweep.task.start is None:
-            raise ValueError(f"{name} = {value} needs a trained network: add task.start")
-    groups = [measured] if method.serves == "all" else [(one,) for one in measured]
-    for group in groups:
-        for one in group:
-            method.layer_bits(plan.layers(), one, parameters, group)
-
-
-def _corners(arm: Arm, index: int) -> Iterator[tuple[KeyPath, dict[str, Value]]]:
-    """The fixed parameters, then each end of each dimension beside them."""
-    yield ("arms", index, "method"), dict(arm.parameters)
-    for name, dimension in arm.space.items():
-        for value in dimension.extremes:
-            yield ("arms", index, "space", name), {**arm.parameters, name: value}

@@ -66,12 +66,15 @@ def _seen(
     proposal: Proposal,
 ) -> Seen:
     judged = plan.sweep.judged.metric
-    excess = criteria.excess(proposal.parameters)
-    is_refused = any(value > 0 for value in excess.values())
-    trials = stage_trials(plan, arm, tuple(at), proposal.parameters, "search")
+    fault = plan.fault(arm, proposal.parameters)
+    excess = criteria.excess(proposal.parameters) if fault is None else {}
+    is_refused = fault is not None or any(value > 0 for value in excess.values())
+    trials = (
+        stage_trials(plan, arm, tuple(at), proposal.parameters, "search") if not is_refused else []
+    )
     ended = reader.ended([trial.id for trial in trials])
     entries, curve = [], dict[int, list[float]]()
-    for trial in () if is_refused else trials:
+    for trial in trials:
         entry = Entry(trial=trial, stage="search", group=(arm.name, trial.bits_label, trial.seed))
         entry.outcome = ended[trial.id].outcome if trial.id in ended else None
         scores = reader.scores(trial.id, split="validation")
@@ -81,7 +84,11 @@ def _seen(
             at_epoch = values_at(trial, scores, epoch, [judged])[judged]
             curve.setdefault(epoch, []).extend(at_epoch.values())
     configuration = Configuration(
-        id=proposal.id, parameters=proposal.parameters, entries=tuple(entries), excess=excess
+        id=proposal.id,
+        parameters=proposal.parameters,
+        entries=tuple(entries),
+        excess=excess,
+        fault=fault,
     )
     is_over = configuration.is_over
     return Seen(

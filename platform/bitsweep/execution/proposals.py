@@ -148,17 +148,22 @@ class Proposals:
     def _add(
         self, study: Study, id_: int, parameters: Parameters, *, stage: Stage
     ) -> Configuration:
-        excess = study.criteria.excess(parameters) if study.search else {}
-        is_refused = any(value > 0 for value in excess.values())
+        fault = self._plan.fault(study.arm, parameters) if study.search else None
+        excess = study.criteria.excess(parameters) if study.search and fault is None else {}
+        is_refused = fault is not None or any(value > 0 for value in excess.values())
+        trials = (
+            stage_trials(self._plan, study.arm, study.at, parameters, stage)
+            if not is_refused
+            else ()
+        )
         entries = [
             self._ledger.enter(
                 trial, stage=stage, arm=study.arm.name, study=study, configuration=id_
             )
-            for trial in stage_trials(self._plan, study.arm, study.at, parameters, stage)
-            if not is_refused
+            for trial in trials
         ]
         configuration = Configuration(
-            id=id_, parameters=parameters, entries=tuple(entries), excess=excess
+            id=id_, parameters=parameters, entries=tuple(entries), excess=excess, fault=fault
         )
         for entry in entries:
             self._users.setdefault(entry.trial.id, []).append((study, configuration))

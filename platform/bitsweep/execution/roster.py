@@ -14,7 +14,7 @@ from bitsweep.store.records import Score, is_listed
 from bitsweep.sweep import Arm, Stage
 from bitsweep.trial import Diverged, Failed, Finished, Outcome, Pruned, Trial
 
-# So many proposals in a row that a constraint refuses end a study: there may be nothing to find.
+# So many proposals in a row that are refused end a study: there may be nothing to find.
 REFUSED_IN_A_ROW = 50
 
 
@@ -97,15 +97,16 @@ def allocations(trial: Trial, labels: Sequence[str]) -> dict[str, dict[str, floa
 class Configuration:
     """A proposal with its trials in one stage; over when all of them are.
 
-    excess: by how much it breaks each constraint; one that breaks any is refused and has no
-    trials. open_asks: how often it was proposed without the sampler having been told; told: what
-    came of it.
+    excess: by how much it breaks each constraint; fault: why it cannot be trained at all. One that
+    breaks a constraint or has a fault is refused and has no trials. open_asks: how often it was
+    proposed without the sampler having been told; told: what came of it.
     """
 
     id: int
     parameters: Mapping[str, Value]
     entries: tuple[Entry, ...]
     excess: Mapping[str, float] = field(default_factory=dict)
+    fault: str | None = None
     open_asks: int = 0
     told: Told | None = None
 
@@ -116,8 +117,8 @@ class Configuration:
 
     @property
     def is_refused(self) -> bool:
-        """It breaks a constraint."""
-        return any(value > 0 for value in self.excess.values())
+        """It breaks a constraint, or cannot be trained."""
+        return self.fault is not None or any(value > 0 for value in self.excess.values())
 
     def verdict(self, criteria: Criteria) -> Told:
         """What the sampler is told: complete only if every trial finished."""
@@ -147,7 +148,7 @@ class Study:
     """The search of one arm for one set of bits.
 
     asked: every proposal in its order; one that was repeated stands there again. refused_in_a_row:
-    proposals that a constraint refused since the last that it did not. best_judged: the best value
+    proposals that were refused since the last that was not. best_judged: the best value
     so far of the objective that the scheduler judges.
     """
 
@@ -166,6 +167,7 @@ class Study:
     best_judged: float | None = None
     _by_digest: dict[str, Configuration] = field(default_factory=dict)
     _untold: set[int] = field(default_factory=set)
+    _has_told_fault: bool = False
 
     @property
     def configurations(self) -> list[Configuration]:
@@ -191,7 +193,7 @@ class Study:
         else:
             proposal = None
             limits = ", ".join(one.label for one, _ in self.criteria.constraints)
-            refused = f"{limits} refused {REFUSED_IN_A_ROW} proposals in a row"
+            refused = f"{limits or 'the method'} refused {REFUSED_IN_A_ROW} proposals in a row"
             self.notes.append(f"arm {self.arm.name}: {refused}; its search ended")
         if proposal is None:
             self.asks_left = 0
@@ -204,6 +206,11 @@ class Study:
             self._untold.add(configuration.id)
         self._by_digest.setdefault(name, configuration)
         self.asked.append(configuration)
+        if configuration.fault is not None and not self._has_told_fault:
+            self._has_told_fault = True
+            drawn = ", ".join(f"{k} = {v}" for k, v in configuration.parameters.items())
+            cannot = f"{drawn} cannot be trained: {configuration.fault}"
+            self.notes.append(f"arm {self.arm.name}: {cannot}; such proposals are passed over")
         if configuration.is_refused:
             self.refused_in_a_row += 1
         else:

@@ -16,8 +16,8 @@ class Told:
     """What came of a proposal.
 
     values: one per objective, measured to the end or up to the pruning; empty where nothing was.
-    excess: by how much each constraint is broken (0 or less: it holds). refused: a constraint was
-    seen to be broken before anything was trained.
+    excess: by how much each constraint is broken (0 or less: it holds). refused: before
+    anything was trained it was seen that a constraint is broken, or that it cannot be.
     """
 
     parameters: Mapping[str, Value]
