@@ -89,7 +89,8 @@ class LayerBits:
 class Convention(StrEnum):
     """Which layers a cost counts, and the bits of the first and the last one.
 
-    A network that is not quantized at all counts its ends at 32 bits under every convention.
+    These are the least that an end counts at: one that runs at more bits counts at those. A
+    network that is not quantized at all counts its ends at 32 bits under every convention.
     """
 
     BODY = "body"
@@ -118,11 +119,10 @@ def _counted(
             if convention is Convention.WHOLE_AGENT:
                 counted.append((layer, bits))
         elif convention is not Convention.BODY:
-            ends_scalars = bits.scalars if ends == 8.0 else 0
             end = LayerBits(
-                weight=ends,
-                activation=ends,
-                scalars=ends_scalars,
+                weight=max(ends, bits.weight),
+                activation=max(ends, bits.activation),
+                scalars=bits.scalars if ends == 8.0 else 0,
                 norm_copies=bits.norm_copies,
                 share=bits.share,
                 copies=bits.copies,

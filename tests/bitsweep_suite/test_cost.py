@@ -56,6 +56,24 @@ def test_more_bits_never_cost_less(body: list[Layer], bits: int, one: Convention
     assert size_bits(layers, fewer, one) < size_bits(layers, more, one)
 
 
+@given(bodies, widths, st.integers(1, 32), st.integers(1, 32))
+def test_ends_count_at_eight_bits_or_at_what_they_run_at(
+    body: list[Layer], bits: int, weight: int, activation: int
+) -> None:
+    layers, own = [FIRST, *body, LAST], LayerBits(weight=weight, activation=activation)
+    least = LayerBits(weight=max(8, weight), activation=max(8, activation))
+    counts = []
+    for end in (own, least):
+        found = [end, *uniform(body, bits), end]
+        counts.append(bitops(layers, found, Convention.WHOLE_ENDS8))
+    ends = FIRST.macs + LAST.macs
+
+    assert counts[0] == counts[1]
+    assert counts[0] - bitops(body, uniform(body, bits), Convention.BODY) == (
+        ends * least.weight * least.activation
+    )
+
+
 @given(bodies, widths, conventions, st.randoms())
 def test_the_order_of_layers_means_nothing(
     body: list[Layer], bits: int, one: Convention, shuffled: Random

@@ -561,6 +561,22 @@ def test_the_ends_are_of_eight_bits_or_in_floating_point(ends: int) -> None:
     assert bits[0].weight == bits[-1].weight == ends
 
 
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [({}, 14_491_648), ({"ends": 32}, 123_486_208), ({"ends": 32, "stem": "wide"}, 470_302_720)],
+)
+def test_ends_in_floating_point_are_not_counted_at_eight_bits(
+    parameters: dict[str, Value], expected: int
+) -> None:
+    layers = MODELS["small-cnn"].layers((1, 28, 28), 10)
+    given = DECLARED.canonical(resolve(DECLARED.parameters, parameters), BITS)
+    found = DECLARED.layer_bits(layers, tied(2), given, BITS)
+
+    assert bitops(layers, found, Convention.WHOLE_ENDS8) == expected
+    if "ends" in parameters:
+        assert expected == bitops(layers, found, Convention.WHOLE_ENDS32)
+
+
 def test_execution_is_settled_before_a_trial_has_its_identity() -> None:
     small = planned("mbquant", 2, 4)[0]
     asked = planned("mbquant", 2, 4, execution="per_width")[0]

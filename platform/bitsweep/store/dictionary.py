@@ -14,8 +14,9 @@ questions are in [queries.md](queries.md).
 
 Times are ISO 8601 text in UTC, sizes in bits, durations in seconds. Counts and sums are raw facts:
 percents and means are derived in views and tables. BitOps and sizes stand once per convention:
-`body` (body layers only), `whole_ends8` (whole network, first and last layer at 8 bits),
-`whole_ends32` (the same at 32 bits), `whole_agent` (`whole_ends8` and the agent).
+`body` (body layers only), `whole_ends8` (whole network, first and last layer at 8 bits, or at
+what they run at where that is more), `whole_ends32` (the same at 32 bits), `whole_agent`
+(`whole_ends8` and the agent).
 """
 
 
