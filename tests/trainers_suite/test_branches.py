@@ -279,6 +279,14 @@ def test_the_mean_over_identical_branches_is_one_branch() -> None:
     assert torch.equal(BranchMean(rows)(FanOut(rows)(x)), x)
 
 
+def test_means_are_as_precise_as_the_network() -> None:
+    rows = ActiveRows(branch_table((6,), 3, "nested"))
+    as_made = rows.averaging.dtype
+
+    assert as_made == torch.float32
+    assert rows.double().averaging.tolist() == [[1 / 3] * 3]
+
+
 def test_one_step_of_the_stem_counts_as_one_update_a_width() -> None:
     network, _ = branched("small-cnn", (2, 4, 6, 8))
     momenta = [m.momentum for m in network.modules() if isinstance(m, nn.BatchNorm2d)]

@@ -32,7 +32,13 @@ from bitsweep_trainers.methods.declared.mbquant import ONE_PASS_BYTES, one_pass_
 from bitsweep_trainers.methods.mbquant import MBQUANT, branch_plan, draw_table, widths_loss
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS
-from bitsweep_trainers.models.network import Network, convolution, named, pooled_classifier
+from bitsweep_trainers.models.network import (
+    Network,
+    convolution,
+    initialise,
+    named,
+    pooled_classifier,
+)
 
 EVEN = (2, 4, 6, 8)
 BITS = tuple(map(tied, EVEN))
@@ -382,6 +388,7 @@ def depthwise_network() -> tuple[nn.Module, tuple[Layer, ...]]:
     )
     stem = named(conv=convolution(1, 16, kernel=3, padding=1), bn=nn.BatchNorm2d(16))
     network = Network(stem=stem, body=body, head=pooled_classifier(64, 4))
+    initialise(network, seeded())
     ends = [("stem.conv", "first", 1, 16, 1), ("head.linear", "last", 64, 4, 1)]
     inner = [
         ("body.dw1", "body", 16, 16, 16),

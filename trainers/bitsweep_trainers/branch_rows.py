@@ -6,7 +6,8 @@ branch serves which width is arithmetic of `methods.declared.branch_table`.
 Letters: N images, R rows, C channels, W widths.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,13 @@ class ActiveRows(nn.Module):
             raise ValueError(f"bits must be among {self.all_widths}, got {sorted(unknown)}")
         uses = self.serving if drawn is None else drawn
         self._run({bits: uses[bits] for bits in widths})
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """After a change of device or precision the means are made anew, not rounded twice."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's own
+        uses, self.running = self.running, {}
+        self._run(uses)
+        return self
 
     def activate_row(self, bits: int, use: BranchUse) -> None:
         """Run one row alone."""
