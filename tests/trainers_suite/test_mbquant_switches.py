@@ -603,3 +603,11 @@ def test_a_large_batch_of_maps_is_run_width_by_width() -> None:
 
         assert settled["execution"] == expected
         assert is_small == (expected == "one_pass")
+
+
+def test_drawn_tables_take_the_memory_of_what_is_drawn() -> None:
+    layers = MODELS["resnet20"].layers(CIFAR, 10)
+    bits = tuple(range(2, 9))
+    drawn, fixed = (branch_table(bits, 8, one) for one in ("random", "nested"))
+
+    assert one_pass_bytes(layers, drawn, 128) == one_pass_bytes(layers, fixed, 128)

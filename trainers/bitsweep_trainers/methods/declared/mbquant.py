@@ -73,8 +73,11 @@ def end_bits(parameters: Parameters) -> int:
 
 
 def one_pass_bytes(layers: Sequence[Layer], table: BranchTable, batch_size: int) -> float:
-    """About what the maps of all rows of a batch take in fp32, forward and backward."""
-    num_rows = sum(len(uses) for uses in table.values())
+    """About what the maps of the rows that run take in fp32, forward and backward.
+
+    As many rows a width as it has branches, however many a random table may draw from.
+    """
+    num_rows = sum(map(branches_for, table))
     maps = sum(
         layer.macs / layer.weights * layer.out_channels
         for layer in layers
