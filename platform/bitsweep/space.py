@@ -50,7 +50,7 @@ class Parameter:
             for one in self.choices:
                 if one == value and isinstance(one, bool) == isinstance(value, bool):
                     return one
-            raise ValueError(f"{wrong}{nearest(str(value), [str(one) for one in self.choices])}")
+            raise ValueError(f"{wrong}{self._meant(value)}")
         if self.kind == "bool":
             if isinstance(value, bool):
                 return value
@@ -62,6 +62,14 @@ class Parameter:
         if self.kind == "int" and int(value) != value:
             raise wrong
         return int(value) if self.kind == "int" else float(value)
+
+    def _meant(self, value: object) -> str:
+        """A hint at the choice that was probably meant."""
+        for one in self.choices:
+            if str(one) == str(value):
+                quotes = "with" if isinstance(one, str) else "without"
+                return f" (did you mean {one!r}, {quotes} quotes?)"
+        return nearest(str(value), [str(one) for one in self.choices])
 
 
 def is_active(condition: Condition, parameters: Parameters) -> bool:

@@ -114,6 +114,30 @@ def test_too_few_branches_are_named() -> None:
         resolved(EVEN, {"num_branches": 3})
 
 
+def test_copies_that_would_stay_alike_are_refused() -> None:
+    with pytest.raises(ValueError, match="branch_noise = 0 keeps branches 1 and 2 alike"):
+        resolved(EVEN, {"branch_noise": 0.0})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"selection": "balanced"},
+        {"selection": "random"},
+        {"branch_start": "drawn"},
+        {"range_index": "position"},
+        {"range_std": "filter"},
+    ],
+)
+def test_branches_that_are_told_apart_need_no_noise(given: dict[str, Value]) -> None:
+    assert resolved(EVEN, {"branch_noise": 0.0, **given})
+
+
+def test_a_number_in_quotes_is_told_as_such() -> None:
+    with pytest.raises(ValueError, match=r"got '3' \(did you mean 3, without quotes\?\)"):
+        resolved(EVEN, {"num_branches": "3"})
+
+
 def test_unequal_bits_are_refused() -> None:
     with pytest.raises(ValueError, match="equal bits"):
         resolved((Bits(weight=2, activation=4),))

@@ -100,6 +100,18 @@ def num_twins(table: BranchTable, num_branches: int) -> int:
     return sum(roles[i] == roles[j] for i in range(num_branches) for j in range(i))
 
 
+def twins_at_work(table: BranchTable, num_branches: int) -> tuple[int, ...]:
+    """The first branches that are alike in this and serve some width; () if there are none.
+
+    >>> twins_at_work(branch_table((2, 4, 6, 8), 4, "paper_code"), 4)
+    (1, 2)
+    """
+    alike: dict[Role, list[int]] = {}
+    for branch, role in enumerate(_roles(table, num_branches)):
+        alike.setdefault(role, []).append(branch)
+    return next((tuple(one) for role, one in alike.items() if role and len(one) > 1), ())
+
+
 def _roles(table: BranchTable, num_branches: int) -> tuple[Role, ...]:
     """The widths that each branch serves, and whether as a narrow one."""
     return tuple(

@@ -31,6 +31,7 @@ from bitsweep_trainers.methods.declared.branch_table import (
     narrow_layers,
     serving_table,
     stands_by_number,
+    twins_at_work,
 )
 from bitsweep_trainers.methods.declared.common import CHOSEN, END_BITS, learning_rate
 
@@ -227,6 +228,23 @@ def _check(parameters: Parameters, all_bits: tuple[Bits, ...]) -> None:
         raise ValueError(
             f"{told(parameters, 'weight_offset')} needs neighbouring branches at every width, "
             f"which selection = {parameters['selection']} does not give here"
+        )
+    _check_noise(parameters, table, num_branches(parameters, all_bits))
+
+
+PARTING = ("range_index", "shuffle", "weight_offset", "range_std")  # these tell twins apart
+
+
+def _check_noise(parameters: Parameters, table: BranchTable, count: int) -> None:
+    """Copies without noise that serve the same widths have equal gradients for ever (spec, S1)."""
+    stands = switched(parameters)
+    is_alike = parameters["branch_start"] == "copies" and parameters["branch_noise"] == 0
+    is_parted = any(stands[name] not in ("branch", "own", "off") for name in PARTING)
+    twins = twins_at_work(table, count)
+    if is_alike and twins and not is_parted and parameters["selection"] != RANDOM:
+        raise ValueError(
+            f"branch_noise = 0 keeps branches {' and '.join(map(str, twins))} alike for ever, as "
+            "they serve the same widths: give it a value above 0, or selection = balanced"
         )
 
 
