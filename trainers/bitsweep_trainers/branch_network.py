@@ -198,10 +198,10 @@ def are_rows_apart(network: nn.Module) -> bool:
 def logits_row_by_row(network: nn.Module, images: Tensor) -> Tensor:
     """What one pass of the active rows gives, (W N, classes), with the rows one after the other.
 
-    On a CPU it pays where maps are large: those of one row stay in its caches and in memory that is
-    used again, and a convolution of one group is quicker than each of many. ResNet-20 at batch 128
-    takes 0.6 to 0.7 of the processor time, small networks as much as before. Weights are quantized
-    once. Rows must be apart.
+    On a CPU it pays where maps are large: those of one row stay in its caches and in memory that
+    is used again, and a convolution of one group is quicker than each of many. ResNet-20 at batch
+    128 takes 0.6 to 0.7 of the processor time, small networks as much as before. Weights are
+    quantized once. Rows must be apart.
     """
     rows = active_rows(network)
     uses = dict(rows.running)
