@@ -51,9 +51,9 @@ class Plan:
         return self.declarations.model(self.sweep.task.model).layers(data.shape, data.classes)
 
     def measured_bits(self, arm: Arm, parameters: Parameters) -> tuple[Bits, ...]:
-        """The bits an arm is measured at, ascending, when the task asks for its bits."""
+        """The bits an arm is measured at, ascending, when it or the task asks for its bits."""
         method = self.method(arm)
-        asked = self.sweep.task.bits
+        asked = arm.bits or self.sweep.task.bits
         return tuple(sorted({method.allocation_bits(one, parameters) for one in asked}))
 
     def rules(self, arm: Arm) -> tuple[Rule, ...]:

@@ -225,7 +225,8 @@ def arm_digests(plan: Plan) -> list[tuple[Arm, str]]:
     """
     sweep = plan.sweep
     shared = [repr(_placeless(plan)), repr(sweep.search), repr(sweep.objectives)]
-    return [(arm, digest([*shared, repr(arm)])) for arm in sweep.arms]
+    own = [[repr(arm), *([repr(arm.bits)] if arm.bits else [])] for arm in sweep.arms]
+    return [(arm, digest([*shared, *texts])) for arm, texts in zip(sweep.arms, own, strict=True)]
 
 
 def _placeless(plan: Plan) -> Task:

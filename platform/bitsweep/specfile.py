@@ -266,6 +266,7 @@ def _arm(arm: ArmTable, index: int) -> Arm:
     return Arm(
         name=arm.name,
         method=arm.method,
+        bits=tuple(sorted(_distinct_bits(arm.bits or (), ("arms", index, "bits")))),
         parameters=arm.parameters,
         space=space,
         first=tuple(arm.first),

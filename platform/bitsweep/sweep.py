@@ -69,11 +69,14 @@ class Source:
 class Arm:
     """One method, its fixed parameters and the space searched; an empty space skips search.
 
-    first: points of the space that are tried before the sampler is asked.
+    first: points of the space that are tried before the sampler is asked. bits: what it is trained
+    and measured at, instead of the task's bits. They are not in its `repr`, by which stores know
+    the arms of before (`run.arm_digests`).
     """
 
     name: str
     method: str
+    bits: tuple[Bits, ...] = field(default=(), repr=False)
     parameters: Parameters = field(default_factory=dict)
     space: Space = field(default_factory=dict)
     first: tuple[Parameters, ...] = ()

@@ -68,6 +68,7 @@ class SourceTable(Table):
 class ArmTable(Table):
     name: Name
     method: str
+    bits: Annotated[list[BitsText], Field(min_length=1)] | None = None
     source: Annotated[SourceTable | None, Field(alias="from")] = None
     parameters: dict[str, Scalar] = {}
     space: dict[str, DimensionTable] = {}

@@ -13,6 +13,7 @@ from tests.bitsweep_suite.toys import (
     acting,
     ask_store,
     run_toy,
+    toy_plan,
     toy_sweep,
     toy_task,
 )
@@ -22,7 +23,7 @@ from bitsweep.checks import Problem, check_sweep
 from bitsweep.checks.combinations import MOST_COMBINATIONS, drawable
 from bitsweep.errors import UnknownName
 from bitsweep.execution.progress import Progress
-from bitsweep.run import RunReport
+from bitsweep.run import RunReport, arm_digests
 from bitsweep.space import Choice, Range
 from bitsweep.sweep import (
     Arm,
@@ -240,6 +241,22 @@ def test_more_combinations_than_are_tried_leave_each_value_checked() -> None:
     assert {(name, value) for one in points for name, value in one.items()} == {
         (name, value) for name in many for value in (0, 1, 2)
     }
+
+
+def test_an_arm_with_bits_of_its_own_trains_for_these_alone(tmp_path: Path) -> None:
+    whole = Arm(name="whole", method="toy_all")
+    part = Arm(name="part", method="toy_all", bits=(tied(2), tied(8)))
+    run_toy(toy_sweep(whole, part, task=toy_task(bits=(tied(2), tied(3)))), tmp_path)
+    rows = ask_store(tmp_path, "SELECT DISTINCT arm, allocation FROM member_results ORDER BY 1, 2")
+
+    assert rows == [("part", "w2a2"), ("part", "w8a8"), ("whole", "w2a2"), ("whole", "w3a3")]
+
+
+def test_arms_of_before_are_known_and_other_bits_are_another_arm() -> None:
+    plain, other = SEARCHED, replace(SEARCHED, bits=(tied(8),))
+    digests = [arm_digests(toy_plan(toy_sweep(one)))[0][1] for one in (plain, other)]
+
+    assert "bits" not in repr(plain) and digests[0] != digests[1]
 
 
 def test_early_stopping_and_several_objectives_go_together(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from tests.bitsweep_suite.sweep_texts import DECLARATIONS, WHOLE, read
 from bitsweep.bits import tied
 from bitsweep.cli.files import schema
 from bitsweep.cost import Convention
+from bitsweep.plan import Plan
 from bitsweep.space import Choice, Range
 from bitsweep.specfile import json_schema, read_sweep, stored_sweep
 from bitsweep.sweep import Asha, Budget, Comparison, Confirm, Objective, Resources, Search, Start
@@ -73,6 +74,15 @@ def test_integer_ranges_are_whole_and_a_single_condition_may_stand_alone(tmp_pat
     )
 
     assert read(text, tmp_path).arm("cpq").space["nest"].when == {"sharing": ("endpoints",)}
+
+
+def test_an_arm_may_have_bits_of_its_own(tmp_path: Path) -> None:
+    sweep = read(WHOLE.replace('method = "lsq"', 'method = "lsq"\nbits = [8, 3]'), tmp_path)
+    plan = Plan(sweep=sweep, declarations=DECLARATIONS)
+    measured = {arm.name: plan.measured_bits(arm, arm.parameters) for arm in sweep.arms}
+
+    assert measured["lsq"] == (tied(3), tied(8))
+    assert measured["cpq"] == (tied(2), tied(3), tied(4))
 
 
 def test_the_bits_of_a_task_are_sorted(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _position(arm: Arm, name: str) -> int:
 
 
 def check_bits(sweep: Sweep, declarations: Declarations) -> None:
-    """Each method can do the task's bits, and has the trained network that it needs."""
+    """Each method can do its arm's bits or the task's, and has the trained network it needs."""
     plan = Plan(sweep=sweep, declarations=declarations)
     for index, arm in enumerate(sweep.arms):
         method = declarations.method(arm.method)
@@ -125,9 +125,13 @@ def check_bits(sweep: Sweep, declarations: Declarations) -> None:
         if method.needs_start and sweep.task.start is None and sweep.task.weights is None:
             raise Problem(path, f"{method.name} needs a trained network: add task.start")
         if method.weight_bits == (32,) or plan.has_learned_bits(arm):
+            if arm.bits:
+                message = f"{method.name} runs at no given bits in this arm: leave bits out"
+                raise Problem(("arms", index, "bits"), message)
             continue
-        for one in sweep.task.bits:
+        for one in arm.bits or sweep.task.bits:
             if one.weight not in method.weight_bits:
                 can = ", ".join(str(bits) for bits in method.weight_bits)
                 message = f"{method.name} (arm {arm.name}) cannot do {one.label}: it does {can}"
-                raise Problem(("task", "bits"), f"{message}-bit weights")
+                where = ("arms", index, "bits") if arm.bits else ("task", "bits")
+                raise Problem(where, f"{message}-bit weights")

@@ -3,6 +3,27 @@
 from tests.bitsweep_suite.sweep_texts import LSQ_SPACE, Mistake
 
 ARMS: dict[str, Mistake] = {
+    "bits of an arm that stand twice": (
+        'method = "lsq"',
+        'method = "lsq"\nbits = [3, 3]',
+        "bits = [3, 3]",
+        "arms[2].bits",
+        "a bit-width stands here twice",
+    ),
+    "bits of an arm that its method cannot do": (
+        'method = "lsq"',
+        'method = "lsq"\nbits = [1, 3]',
+        "bits = [1, 3]",
+        "arms[2].bits",
+        "lsq (arm lsq) cannot do w1a1: it does",
+    ),
+    "bits of an arm that learns its own": (
+        "[arms.parameters]\ntau = 0.5",
+        'bits = [4]\n[arms.parameters]\ntask = "hetero"\ntau = 0.5',
+        "bits = [4]",
+        "arms[1].bits",
+        "cpq_dropbits runs at no given bits in this arm: leave bits out",
+    ),
     "a negative price of bits": (
         "tau = 0.5",
         'task = "hetero"\nlambda = -0.5',
