@@ -103,6 +103,19 @@ def test_branches_of_every_mode_are_kept_in_a_network_with_shortcuts(
             assert (network(one.images) - one.logits(bits)).abs().max() < TOLERANCE
 
 
+@pytest.mark.real
+def test_branches_of_torchvisions_blocks_are_kept(tmp_path: Path) -> None:
+    given = {"shuffle": "downsample", "num_branches": 3, "selection": "amortized"}
+    one = packed(tmp_path, "mbquant", 3, 4, model="resnet18-small", **given)
+    network = load(one.path)
+
+    assert one.written.payload_bits == claimed_bits(one.made.trial)
+    for bits in one.made.trial.bits:
+        network.set_bits(bits)
+        with torch.no_grad():
+            assert (network(one.images) - one.logits(bits)).abs().max() < TOLERANCE
+
+
 MOVED = {"weight_offset": "input_channels"}
 
 
