@@ -116,13 +116,14 @@ def _checkpoint(reader: Reader, folders: Folders, trial: Trial) -> Path:
     ended = reader.ended([trial.id]).get(trial.id)
     if ended is None or not isinstance(ended.outcome, Finished):
         raise InputError(f"trial {trial.short_id} has not finished: it has no final network")
-    for kept in (ended.outcome.checkpoint, trial.id):
-        path = None if kept is None else folders.find_checkpoint(kept)
-        if path is not None:
-            return path
+    kept = ended.outcome.checkpoint
+    if kept is not None and (path := folders.find_checkpoint(kept)) is not None:
+        return path
+    if (repeated := folders.checkpoint(trial.id)).is_file():
+        return repeated
     again = reader.sweep(reader.sweep_of(trial.id)).command
     raise InputError(
-        f"no checkpoint of trial {trial.short_id} lies in {folders.checkpoints_place}: "
+        f"no sound checkpoint of trial {trial.short_id} lies in {folders.checkpoints_place}: "
         f"`{again} --trial {trial.short_id}` trains it again and keeps it"
     )
 

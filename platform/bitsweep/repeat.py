@@ -170,8 +170,13 @@ def _start_checkpoint(reader: Reader, trial: Trial, kept_in: Folders) -> str | N
     if kept is None:
         message = "the trial it starts from has no checkpoint: run the sweep first"
         raise InputError(f"trial {trial.short_id}: {message}")
-    if not kept_in.bring_checkpoint(kept):
+    if kept_in.find_checkpoint(kept) is None:
         place = kept_in.remote or kept_in.artifacts
+        if (path := kept_in.checkpoint(kept)).is_file():
+            raise InputError(
+                f"trial {trial.short_id}: the content of the checkpoint that it starts from "
+                f"({path}) has another digest than its name: run the sweep, which trains it again"
+            )
         raise InputError(
             f"trial {trial.short_id}: the checkpoint that it starts from is not in {place}: "
             "--workspaces names the folder that the run was given"

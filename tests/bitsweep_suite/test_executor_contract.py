@@ -352,6 +352,25 @@ def test_a_start_whose_checkpoint_is_gone_is_trained_again(runner: Runner) -> No
     assert checkpoint.is_file()
 
 
+def test_a_start_whose_checkpoint_holds_another_network_is_trained_again(runner: Runner) -> None:
+    runner.run(toy_sweep(FIXED, task=STARTED, confirm=Confirm(seeds=(0, 1))))
+    digests = runner.ask(
+        "SELECT checkpoint FROM outcomes JOIN trials ON trials.id = trial_id "
+        "WHERE method = 'toy_fp32' ORDER BY 1"
+    )
+    kept = runner.folder / "artifacts" / "checkpoints"
+    first, second = (kept / f"{digest}.pt" for (digest,) in digests)
+    right = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    grown = toy_sweep(FIXED, acting("well", name="b"), task=STARTED, confirm=Confirm(seeds=(0, 1)))
+    report = runner.run(grown)
+
+    assert report.trials_failed == 0
+    assert first.read_bytes() == right
+    (note,) = report.notes
+    assert f"{first}: its content has another digest than its name" in note
+
+
 def test_the_workspaces_of_finished_trials_are_cleared(runner: Runner) -> None:
     runner.run(toy_sweep(FIXED, task=STARTED))
     workspaces = runner.folder / "workspaces"

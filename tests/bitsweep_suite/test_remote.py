@@ -126,6 +126,17 @@ def test_a_checkpoint_that_one_machine_kept_starts_a_trial_on_another(
     assert ended.checkpoint is not None and other.checkpoint(ended.checkpoint).is_file()
 
 
+def test_a_damaged_copy_of_a_checkpoint_is_brought_anew(tmp_path: Path, there: str) -> None:
+    start = Job(trial=toy_trial(), folders=machine(tmp_path, "one", there), keeps_checkpoint=True)
+    ended = steps(JobRun(start))[-1]
+    assert isinstance(ended, Finished) and ended.checkpoint is not None
+    path = start.folders.checkpoint(ended.checkpoint)
+    path.write_bytes(b"damaged")
+
+    assert start.folders.find_checkpoint(ended.checkpoint) == path
+    assert not start.folders.is_damaged(ended.checkpoint)
+
+
 def test_a_checkpoint_that_a_machine_cannot_see_is_named_with_the_machine(tmp_path: Path) -> None:
     alone = replace(machine(tmp_path, "one", "file:///nowhere"), remote=None)
     ended = JobRun(Job(trial=toy_trial(), folders=alone, start_checkpoint="a" * 64)).step()

@@ -143,6 +143,17 @@ def test_a_start_that_is_gone_is_a_failure_with_its_reason(tmp_path: Path) -> No
     assert isinstance(outcome, Failed) and "checkpoint it starts from is gone" in outcome.reason
 
 
+def test_a_start_of_another_content_is_never_trained_on(tmp_path: Path) -> None:
+    job = job_in(tmp_path, start_checkpoint="f" * 64)
+    path = job.folders.checkpoint("f" * 64)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"the network of another trial")
+    outcome = JobRun(job).step()
+
+    assert isinstance(outcome, Failed)
+    assert str(path) in outcome.reason and "--retry failed" in outcome.reason
+
+
 def test_an_unknown_trainer_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     outcome = JobRun(job_in(tmp_path, trial=toy_trial(trainer="imgae"))).step()
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,9 +64,30 @@ class Folders:
         remote = Remote(self.remote, patience_seconds=patience_seconds)
         return remote.get(checkpoint_name(sha256), path)
 
-    def find_checkpoint(self, sha256: str) -> Path | None:
-        """The file of a kept checkpoint, brought here if need be; None if it is gone."""
-        return self.checkpoint(sha256) if self.bring_checkpoint(sha256) else None
+    def find_checkpoint(self, sha256: str, *, patience_seconds: float = 0.0) -> Path | None:
+        """The file of a kept checkpoint, brought here if need be; None if it is gone or damaged.
+
+        Reads the whole file: what trains on another network than its identity says is worse than
+        what does not train. A damaged copy of a URL's file is brought anew. UrlAway as above.
+        """
+        path = self.checkpoint(sha256)
+        for _ in ("what is here", "what the URL has"):
+            if not self.bring_checkpoint(sha256, patience_seconds=patience_seconds):
+                return None
+            if not self.is_damaged(sha256):
+                return path
+            if self.remote is None:
+                return None
+            path.unlink()
+        return None
+
+    def is_damaged(self, sha256: str) -> bool:
+        """Whether the file that is here has another content than its name says."""
+        try:
+            with self.checkpoint(sha256).open("rb") as file:
+                return file_digest(file, "sha256").hexdigest() != sha256
+        except FileNotFoundError:
+            return False
 
     def clear_workspace(self, trial_id: str) -> None:
         """Delete a trial's workspace here and at the URL."""

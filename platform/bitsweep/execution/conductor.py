@@ -188,7 +188,7 @@ class Conductor:
     def notes(self) -> tuple[str, ...]:
         """What the user should know: what was learned from, what was stopped, and why."""
         learned = (note for study in self._studies for note in study.notes)
-        return (*learned, *self._notes, *self._recorder.notes)
+        return (*learned, *self._ledger.notes, *self._notes, *self._recorder.notes)
 
     def planned(self) -> int:
         """Trials of the whole sweep, as far as it can be told: known ones and those to propose."""

@@ -39,7 +39,8 @@ class Counts:
 class Ledger:
     """The entries of a run by trial id, and the queue of those that have to run, in order.
 
-    is_giving: whether trials of other arms start from the checkpoints of this one's.
+    is_giving: whether trials of other arms start from the checkpoints of this one's. notes: what
+    the user should know of files that were found damaged.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Ledger:
         self.entries: dict[str, Entry] = {}
         self.queue: deque[str] = deque()
         self.counts = Counts()
+        self.notes: list[str] = []
         self._plan = plan
         self._judged = plan.sweep.judged.metric
         self._metrics = plan.sweep.measured_metrics
@@ -147,11 +149,19 @@ class Ledger:
         entry.note(evaluation, self._metrics)
 
     def _has_checkpoint(self, entry: Entry, outcome: Finished) -> bool:
-        """A start whose checkpoint is gone from this machine must be trained again."""
+        """A start whose checkpoint is gone from this machine, or damaged, is trained again."""
         if entry.stage != "start" and not entry.is_taken_from:
             return True
         kept = outcome.checkpoint
-        return kept is not None and self._folders.bring_checkpoint(kept)
+        if kept is None:
+            return False
+        if self._folders.find_checkpoint(kept) is not None:
+            return True
+        if (path := self._folders.checkpoint(kept)).is_file():
+            note = f"{path}: its content has another digest than its name, so trial "
+            note += f"{entry.trial.short_id} is trained again"
+            self.notes += [] if note in self.notes else [note]
+        return False
 
     def _replay(self, entry: Entry, scores: Sequence[Score]) -> None:
         """Let the scheduler know what a known trial showed at each epoch."""

@@ -216,17 +216,7 @@ class JobRun:
 
     def _start(self) -> Iterator[Evaluation]:
         job = self._job
-        start = None
-        if job.start_checkpoint is not None:
-            start = job.folders.checkpoint(job.start_checkpoint)
-            if not job.folders.bring_checkpoint(
-                job.start_checkpoint, patience_seconds=REMOTE_PATIENCE_SECONDS
-            ):
-                host = socket.gethostname()
-                raise FileNotFoundError(
-                    f"the checkpoint it starts from is gone, or not seen on {host}: "
-                    f"{start}; give --workspaces a folder that every node sees, or a URL"
-                )
+        start = None if job.start_checkpoint is None else _start_of(job, job.start_checkpoint)
         if job.trial.is_grouped and self._trainer is None:
             raise ValueError("a grouped trial is trained in a cohort, also where it is alone")
         trainer = self._trainer or load_trainer(job.trial.trainer)
@@ -313,6 +303,23 @@ def step_document(step: Evaluation | Outcome) -> dict[str, Any]:
     if isinstance(step, Evaluation):
         return {"evaluation": evaluation_document(step)}
     return {"outcome": outcome_document(step)}
+
+
+def _start_of(job: Job, sha256: str) -> Path:
+    """The file of the network it starts from; an error where that is gone or is another one."""
+    found = job.folders.find_checkpoint(sha256, patience_seconds=REMOTE_PATIENCE_SECONDS)
+    if found is not None:
+        return found
+    path, host = job.folders.checkpoint(sha256), socket.gethostname()
+    if path.is_file():
+        raise ValueError(
+            f"the checkpoint it starts from is damaged on {host}: the content of {path} has "
+            "another digest than its name; --retry failed trains it again"
+        )
+    raise FileNotFoundError(
+        f"the checkpoint it starts from is gone, or not seen on {host}: {path}; give "
+        "--workspaces a folder that every node sees, or a URL"
+    )
 
 
 def _waits(error: errors.UrlAway) -> Interrupted:
