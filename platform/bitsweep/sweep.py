@@ -19,6 +19,8 @@ CostMetric = Literal["size_bits", "bitops"]
 COST_METRICS: tuple[str, ...] = get_args(CostMetric)
 At = Bits | Rule | None
 Placement = Literal["pack", "spread", "strict_pack", "strict_spread"]
+# Of a resource: the least that Ray tells from nothing.
+SMALLEST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

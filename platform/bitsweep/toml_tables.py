@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from bitsweep.measurement import Goal
-from bitsweep.sweep import Backend, CostMetric, Placement, Sampler
+from bitsweep.sweep import SMALLEST_SHARE, Backend, CostMetric, Placement, Sampler
 from bitsweep.taking import Form, Take
 from bitsweep.toml_lines import KeyPath
 
@@ -19,6 +19,9 @@ Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Seeds = Annotated[list[Whole], Field(min_length=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 MINUTES_OF_A_YEAR = 525_600
+# No cluster has more.
+Amount = Annotated[float, Field(ge=SMALLEST_SHARE, le=1e9, allow_inf_nan=False)]
+Gib = Annotated[float, Field(ge=0.001, le=1e6, allow_inf_nan=False)]
 
 
 class Table(BaseModel):
@@ -137,14 +140,14 @@ class ComparisonTable(Table):
 
 class ResourcesTable(Table):
     cpus_per_worker: Count = 1
-    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    memory_gib_per_worker: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    custom_per_worker: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    workers_per_trial: Count = 1
+    gpus_per_worker: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = 0.0
+    memory_gib_per_worker: Gib | None = None
+    custom_per_worker: dict[str, Amount] = {}
+    workers_per_trial: Annotated[int, Field(ge=1, le=10_000)] = 1
     placement: Placement = "pack"
     sync_batch_norm: bool = False
     seeds_together: Count = 1
-    max_concurrent: Count | None = None
+    max_concurrent: Annotated[int, Field(ge=1, le=10_000)] | None = None
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
 
 

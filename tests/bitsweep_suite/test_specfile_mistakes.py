@@ -237,3 +237,32 @@ def test_a_mistaken_override_is_an_input_error(
     message = message_of(WHOLE, tmp_path, override)
 
     assert expected in message and "\n" not in message
+
+
+@pytest.mark.parametrize("value", ["1e300", "1e-300", "inf", "nan", "-1.0"])
+@pytest.mark.parametrize(
+    "key", ["memory_gib_per_worker", "gpus_per_worker", "custom_per_worker.licence"]
+)
+def test_amounts_that_no_machine_has_are_refused(key: str, value: str, tmp_path: Path) -> None:
+    message = message_of(WHOLE, tmp_path, f"resources.{key}={value}")
+
+    assert f"resources.{key}: expected" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("resources.workers_per_trial=2147483647", "less than or equal to 10000"),
+        ("resources.max_concurrent=2147483647", "less than or equal to 10000"),
+        ("task.epochs=1000000000000000000", "less than or equal to 2147483647"),
+        ("resources.priority=1001", "less than or equal to 1000"),
+        ("budget.trial_minutes=1e300", "less than or equal to 525600"),
+    ],
+)
+def test_numbers_beyond_what_can_be_run_are_refused(
+    override: str, expected: str, tmp_path: Path
+) -> None:
+    key = override.partition("=")[0]
+    message = message_of(WHOLE, tmp_path, override)
+
+    assert f"{key}: expected" in message and expected in message

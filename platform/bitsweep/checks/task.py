@@ -2,7 +2,7 @@
 
 from bitsweep.checks.problem import Problem, must_be_known
 from bitsweep.plan import Plan, file_sha256
-from bitsweep.sweep import Sweep
+from bitsweep.sweep import SMALLEST_SHARE, Sweep
 from bitsweep.trainer import (
     DataDeclaration,
     Declarations,
@@ -108,6 +108,9 @@ def check_seeds_together(sweep: Sweep, declarations: Declarations) -> None:
 def check_resources(sweep: Sweep, declarations: Declarations) -> None:
     """What a worker asks for can be given, and the batch can be shared."""
     gpus = sweep.resources.gpus_per_worker
+    if 0 < gpus < SMALLEST_SHARE:
+        message = f"expected 0, or at least {SMALLEST_SHARE:g}, got {gpus:g}"
+        raise Problem(("resources", "gpus_per_worker"), message)
     if gpus > 1 and not gpus.is_integer():
         message = f"expected a fraction up to 1 or a whole number, got {gpus:g}"
         raise Problem(("resources", "gpus_per_worker"), message)
