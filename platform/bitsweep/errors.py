@@ -26,6 +26,10 @@ class StoreError(BitsweepError):
     """The result database cannot be opened, read or written."""
 
 
+class NoStore(StoreError):
+    """There is no result database at that place yet: its first run makes it."""
+
+
 class StoreAway(StoreError):
     """The result database is out of reach, or cannot write, at this moment: it may come back."""
 

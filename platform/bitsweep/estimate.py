@@ -4,7 +4,7 @@ import os
 from typing import Any
 
 from bitsweep.bits import Bits
-from bitsweep.errors import StoreError
+from bitsweep.errors import NoStore
 from bitsweep.plan import Plan
 from bitsweep.store.database import open_to_read
 from bitsweep.store.reader import Reader
@@ -16,11 +16,12 @@ def estimate(plan: Plan, store: str) -> dict[str, Any]:
     """Trials in all, known and to run, and the seconds they take by the store's own experience.
 
     seconds_estimated is None where nothing alike was measured. What a scheduler would prune is
-    counted in full.
+    counted in full. No store yet means that nothing is known; raises StoreError where there is one
+    that cannot be read.
     """
     try:
         reader = Reader(open_to_read(store))
-    except StoreError:
+    except NoStore:
         reader = None
     fixed, searched = _plain_trials(plan), _searched_counts(plan)
     taking = _taking_counts(plan)

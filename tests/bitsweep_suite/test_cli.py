@@ -124,6 +124,25 @@ def test_a_dry_run_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "results" / "bitsweep.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("store", "expected"),
+    [
+        ("mysql://x/y", "expected SQLite (a file) or postgresql://..."),
+        ("postgresql://127.0.0.1:9/none", "cannot be used now"),
+        ("toy.toml", "file is not a database"),
+    ],
+)
+def test_a_dry_run_says_that_it_cannot_read_the_store(
+    store: str, expected: str, tmp_path: Path
+) -> None:
+    plugin.install(tmp_path)
+    done = bitsweep(tmp_path, *plugin.RUN, "--dry-run", "--store", store)
+
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: store") and expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_dry_run_of_a_finished_sweep_has_nothing_to_run(made: Path) -> None:
     document = json.loads(bitsweep(made, *plugin.RUN, "--dry-run", "--json").stdout)
 

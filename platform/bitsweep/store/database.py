@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from bitsweep.errors import StoreError
+from bitsweep.errors import NoStore, StoreError
 from bitsweep.store.outage import tell_outages
 from bitsweep.store.schema import SCHEMA_VERSION
 
@@ -133,7 +133,7 @@ def open_to_look(address: str) -> Engine:
     url = store_url(address)
     if url.get_backend_name() == "sqlite":
         if not url.database or not Path(url.database).is_file():
-            raise StoreError(f"no store at {shown(address)!r}: run a sweep first, or give --store")
+            raise NoStore(f"no store at {shown(address)!r}: run a sweep first, or give --store")
         uri = f"file:{quote(str(Path(url.database).resolve()))}"
         engine = create_engine(
             URL.create("sqlite", database=uri, query={"mode": "ro", "uri": "true"})
@@ -149,7 +149,7 @@ def open_to_look(address: str) -> Engine:
     try:
         with engine.connect() as connection:
             if not inspect(connection).has_table("measurements"):
-                raise StoreError(
+                raise NoStore(
                     f"{shown(address)!r} is no bitsweep store: it has no table 'measurements'"
                 )
             _refuse_newer(version_of(connection), address)
