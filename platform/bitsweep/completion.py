@@ -62,7 +62,7 @@ class Completion:
         }
         report = self.report
         if report is not None:
-            names = ("total", "run", "reused", "failed", "pruned")
+            names = ("total", "run", "reused", "failed", "pruned", "dropped")
             document |= {f"trials_{name}": getattr(report, f"trials_{name}") for name in names}
             document |= {
                 "measurements_written": report.measurements_written,

@@ -64,6 +64,7 @@ class RunOptions:
 class RunReport:
     """What a run did. `failures` holds one line per trial that failed or diverged.
 
+    trials_dropped: given up because another trial of their configuration failed.
     notes: what was learned from other sweeps, and what was stopped and why. is_stopped: a breaker
     or a budget kept something from running.
     """
@@ -74,6 +75,7 @@ class RunReport:
     trials_reused: int
     trials_failed: int
     trials_pruned: int
+    trials_dropped: int
     measurements_written: int
     seconds: float
     is_interrupted: bool
@@ -303,13 +305,16 @@ def _report(plan: Plan, conductor: Conductor, *, is_interrupted: bool) -> RunRep
     entries = list(conductor.entries)
     ran = [one for one in entries if one.outcome is not None and not one.is_reused]
     failed = [one for one in entries if isinstance(one.outcome, Failed | Diverged)]
+    pruned = [one.outcome for one in entries if isinstance(one.outcome, Pruned)]
+    dropped = [one for one in pruned if one.is_dropped]
     return RunReport(
         sweep=plan.sweep.name,
         trials_total=conductor.planned() if is_interrupted else len(entries),
         trials_run=len(ran),
         trials_reused=sum(one.is_reused for one in entries),
         trials_failed=len(failed),
-        trials_pruned=sum(isinstance(one.outcome, Pruned) for one in entries),
+        trials_pruned=len(pruned) - len(dropped),
+        trials_dropped=len(dropped),
         measurements_written=conductor.measurements,
         seconds=0.0,
         is_interrupted=is_interrupted,

@@ -164,12 +164,25 @@ class Finished:
     checkpoint: str | None = None
 
 
+SIBLING_FAILED = "a sibling failed"
+SIBLING_PRUNED = "a sibling was pruned"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """Stopped by a scheduler after `epoch`; what it measured is kept."""
+    """Stopped by a scheduler after `epoch`; what it measured is kept.
+
+    So is a trial whose configuration has lost another one: `is_dropped` where that one failed,
+    which is no scheduler's doing.
+    """
 
     epoch: int
     reason: str = "stopped by the scheduler"
+
+    @property
+    def is_dropped(self) -> bool:
+        """Given up because another trial of its configuration failed."""
+        return self.reason == SIBLING_FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

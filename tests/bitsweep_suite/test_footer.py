@@ -1,8 +1,17 @@
 """What a table says of its search: objectives, limits, winners and cost, from a real run."""
 
+from pathlib import Path
+
 import pytest
 from tests.bitsweep_suite import plugin
 from tests.bitsweep_suite.plugin import bitsweep, run_sweep
+from tests.bitsweep_suite.toys import run_toy, toy_sweep
+
+from bitsweep.analysis.table import sweep_table
+from bitsweep.space import Choice
+from bitsweep.store.database import open_to_read
+from bitsweep.store.reader import Reader
+from bitsweep.sweep import Arm, Search
 
 ADDED = """
 [[objectives]]
@@ -56,3 +65,14 @@ def test_the_cost_of_each_arm_is_told(notes: str) -> None:
     line = next(line for line in notes.splitlines() if line.startswith("CPU-hours of training"))
 
     assert all(name in line for name in ("start ", "fixed ", "searched ", " in all."))
+
+
+def test_trials_dropped_with_one_that_failed_are_not_called_pruned(tmp_path: Path) -> None:
+    bad = Arm(name="bad", method="toy", space={"act": Choice(values=("raise",))})
+    report = run_toy(toy_sweep(bad, search=Search(configurations_per_arm=1)), tmp_path)
+    reader = Reader(open_to_read(str(tmp_path / "store.db")))
+    notes = sweep_table(reader, "toy").footnotes
+
+    assert (report.trials_pruned, report.trials_failed, report.trials_dropped) == (0, 1, 1)
+    assert "1 trial dropped: another of the same configuration failed." in notes
+    assert not any("scheduler" in note for note in notes)

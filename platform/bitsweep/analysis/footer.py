@@ -1,5 +1,6 @@
 """What stands under a table about its search: configurations, objectives, limits, cost."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
@@ -12,8 +13,11 @@ from bitsweep.store.reader import Reader
 from bitsweep.store.records import ArmRow, ResultRow, SweepRow, TrialRow
 from bitsweep.sweep import COST_METRICS
 from bitsweep.toml_document import stored_document
+from bitsweep.trial import SIBLING_FAILED
 
 SECONDS_PER_HOUR = 3600.0
+PRUNED = "pruned by the scheduler"
+DROPPED = "dropped: another of the same configuration failed"
 
 
 def footnotes(arms: Sequence[ArmRow], trials: Sequence[TrialRow], *, stage: str) -> Iterable[str]:
@@ -28,10 +32,17 @@ def footnotes(arms: Sequence[ArmRow], trials: Sequence[TrialRow], *, stage: str)
             if row.status == status:
                 name = f"{row.arm or 'start'} {row.bits} seed {row.seed}"
                 yield f"{status}: {name} ({row.stage}, {row.trial_id[:12]}): {row.reason}"
-    for status, verb in (("pruned", "pruned by the scheduler"), ("interrupted", "interrupted")):
-        count = sum(row.status == status for row in trials)
-        if count:
+    told = Counter(_given_up(row) for row in trials)
+    for verb in (PRUNED, DROPPED, "interrupted"):
+        if count := told[verb]:
             yield f"{count} trial{'s' if count > 1 else ''} {verb}."
+
+
+def _given_up(row: TrialRow) -> str:
+    """In the words of a table; other ends are told by their status."""
+    if row.status != "pruned":
+        return row.status
+    return DROPPED if row.reason == SIBLING_FAILED else PRUNED
 
 
 def search_notes(reader: Reader, sweep: SweepRow) -> Iterable[str]:

@@ -277,9 +277,11 @@ def _tell(
         return
     typer.echo(render(table, "text"))
     typer.echo("")
+    count = report.trials_dropped
+    dropped = f", {count} dropped with one that failed" if count else ""
     typer.echo(
         f"{report.trials_run} trials run, {report.trials_reused} reused, "
-        f"{report.trials_pruned} pruned, {report.trials_failed} failed; "
+        f"{report.trials_pruned} pruned, {report.trials_failed} failed{dropped}; "
         f"{report.measurements_written} measurements written in {report.seconds:.0f} s"
     )
     for note in report.notes:
@@ -292,6 +294,7 @@ def _document(report: "RunReport") -> dict[str, Any]:  # JSON
     names = ("sweep", "trials_total", "trials_run", "trials_reused", "trials_failed")
     return {name: getattr(report, name) for name in names} | {
         "trials_pruned": report.trials_pruned,
+        "trials_dropped": report.trials_dropped,
         "measurements_written": report.measurements_written,
         "seconds": report.seconds,
         "is_interrupted": report.is_interrupted,

@@ -9,7 +9,7 @@ from bitsweep.errors import Conflict
 from bitsweep.execution.base import Folders, Job
 from bitsweep.execution.breakers import START_FAILED, Breakers
 from bitsweep.execution.dependents import Dependents, unknown_trial
-from bitsweep.execution.ledger import SIBLING_PRUNED, Ledger
+from bitsweep.execution.ledger import Ledger
 from bitsweep.execution.placement import memory_bytes
 from bitsweep.execution.progress import Progress, describe, progress_of
 from bitsweep.execution.proposals import Proposals
@@ -134,8 +134,8 @@ class Conductor:
             return False
         self._ledger.note(entry, evaluation)
         self._say("")
-        if self._proposals.is_unwanted(entry):
-            self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason=SIBLING_PRUNED))
+        if (reason := self._proposals.why_unwanted(entry)) is not None:
+            self.ended(trial_id, Pruned(epoch=evaluation.epoch, reason=reason))
             return False
         if entry.stage == "search" and not self._ledger.goes_on(entry):
             self.ended(trial_id, Pruned(epoch=evaluation.epoch))

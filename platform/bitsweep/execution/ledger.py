@@ -15,9 +15,6 @@ from bitsweep.store.records import Score
 from bitsweep.sweep import Stage
 from bitsweep.trial import Diverged, Failed, Finished, Interrupted, Outcome, Pruned, Trial
 
-SIBLING_FAILED = "a sibling failed"
-SIBLING_PRUNED = "a sibling was pruned"
-
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
@@ -111,7 +108,7 @@ class Ledger:
         if ended is None or isinstance(ended.outcome, Interrupted):
             return
         is_bad = isinstance(ended.outcome, Failed | Diverged) or (
-            isinstance(ended.outcome, Pruned) and ended.outcome.reason == SIBLING_FAILED
+            isinstance(ended.outcome, Pruned) and ended.outcome.is_dropped
         )
         if is_bad and self._retries_failed:
             return

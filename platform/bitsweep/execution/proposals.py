@@ -4,7 +4,7 @@ What runs, and when, is the conductor's affair.
 """
 
 from bitsweep.execution.dependents import Dependents, Waiting
-from bitsweep.execution.ledger import SIBLING_FAILED, SIBLING_PRUNED, Ledger
+from bitsweep.execution.ledger import Ledger
 from bitsweep.execution.recorder import Recorder
 from bitsweep.execution.roster import Configuration, Entry, Study, is_lost
 from bitsweep.execution.studies import FIXED, make_studies, stage_seeds, stage_trials
@@ -13,7 +13,7 @@ from bitsweep.space import Parameters
 from bitsweep.store.records import Proposal
 from bitsweep.store.writer import Overtaken
 from bitsweep.sweep import Stage
-from bitsweep.trial import Pruned
+from bitsweep.trial import SIBLING_FAILED, SIBLING_PRUNED, Pruned
 
 
 class Proposals:
@@ -79,9 +79,11 @@ class Proposals:
         """The studies that a trial serves; none for a start and for what waited for others."""
         return [study for study, _ in self._users.get(trial_id, [])]
 
-    def is_unwanted(self, entry: Entry) -> bool:
-        """A running trial of the search all of whose configurations are lost."""
-        return entry.stage == "search" and not self._is_wanted_elsewhere(entry)
+    def why_unwanted(self, entry: Entry) -> str | None:
+        """Why a running trial of the search is given up: all its configurations are lost."""
+        if entry.stage != "search" or self._is_wanted_elsewhere(entry):
+            return None
+        return _why_lost(*(one for _, one in self._users[entry.trial.id]))
 
     # How configurations come in.
 
@@ -192,8 +194,7 @@ class Proposals:
 
     def _drop(self, entry: Entry, configuration: Configuration) -> None:
         """End a sibling that never started."""
-        is_pruned = any(isinstance(one.outcome, Pruned) for one in configuration.entries)
-        outcome = Pruned(epoch=0, reason=SIBLING_PRUNED if is_pruned else SIBLING_FAILED)
+        outcome = Pruned(epoch=0, reason=_why_lost(configuration))
         self._ledger.settle(entry, outcome)
         self._recorder.end(entry.trial.id, outcome)
 
@@ -203,6 +204,13 @@ class Proposals:
             not any(is_lost(one.outcome) for one in configuration.entries)
             for _, configuration in users
         )
+
+
+def _why_lost(*configurations: Configuration) -> str:
+    """What came first to a trial of them: a failure, or the scheduler."""
+    outcomes = [entry.outcome for one in configurations for entry in one.entries]
+    is_pruned = any(isinstance(one, Pruned) and not one.is_dropped for one in outcomes)
+    return SIBLING_PRUNED if is_pruned else SIBLING_FAILED
 
 
 def _recall(study: Study, configuration: Configuration) -> None:
