@@ -14,7 +14,7 @@ from bitsweep.bits import Bits, Rule
 from bitsweep.cost import Layer, LayerBits
 from bitsweep.errors import Diverged, InputError
 from bitsweep.measurement import LOSS, TOP1, Evaluation, Metric
-from bitsweep.plugins import load, look_up
+from bitsweep.plugins import check_function, load, look_up
 from bitsweep.recipe import Recipe, recipe_document
 from bitsweep.space import Parameter, Parameters, Value
 from bitsweep.trial import Trial
@@ -378,8 +378,10 @@ def load_data_tools() -> DataTools:
 
 
 def check_trainer(name: str) -> None:
-    """Raise UnknownName if no entry point has the name; "module:function" is not looked into."""
-    if ":" not in name:
+    """Raise InputError unless it is an entry point or the "module:function" of a trainer."""
+    if ":" in name:
+        check_function(name, num_arguments=2)
+    else:
         look_up("trainer", name, {entry.name: entry for entry in entry_points(group=TRAINERS)})
 
 

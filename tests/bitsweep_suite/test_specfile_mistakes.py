@@ -266,3 +266,21 @@ def test_numbers_beyond_what_can_be_run_are_refused(
     message = message_of(WHOLE, tmp_path, override)
 
     assert f"{key}: expected" in message and expected in message
+
+
+@pytest.mark.parametrize(
+    ("trainer", "expected"),
+    [
+        ("no_such_module:f", "cannot be loaded: No module named 'no_such_module'"),
+        ("antigravityx.y:", "'antigravityx.y:': expected module:function"),
+        ("os:getcwd", "'os:getcwd': expected module:function, a function of 2 arguments"),
+        ("os:sep", "'os:sep': expected module:function, a function of 2 arguments"),
+        ("bitsweep.testing:toy_trian", "cannot be loaded: module 'bitsweep.testing' has no"),
+    ],
+)
+def test_a_function_that_is_no_trainer_is_refused(
+    trainer: str, expected: str, tmp_path: Path
+) -> None:
+    message = message_of(WHOLE, tmp_path, f'task.trainer="{trainer}"')
+
+    assert ": task.trainer: " in message and expected in message and "\n" not in message
