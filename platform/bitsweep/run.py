@@ -1,5 +1,6 @@
 """The story: a sweep's life in one short function, from a plan to a report."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Literal
 from bitsweep.errors import InputError, UrlAway
 from bitsweep.execution.base import Executor, Folders
 from bitsweep.execution.conductor import Conductor
+from bitsweep.execution.here import check_data, check_machine
 from bitsweep.execution.journal import Heading, Journal, heading_of, journals_in, replay
 from bitsweep.execution.local import LocalExecutor
 from bitsweep.execution.precedence import Turn
@@ -170,6 +172,7 @@ def _run(
                 conductor, stop, done_hook=lambda: _finish(mirror, recorder), turn=turn
             )
             if not conductor.is_done():
+                _check_here(plan, options)
                 executor.run(agenda)
             is_interrupted = not conductor.is_done()
             is_hasty = False
@@ -277,6 +280,15 @@ def _check_writable(folders: Folders) -> None:
             raise InputError(
                 f"--workspaces: {error}; name a folder or a URL that can be written"
             ) from error
+
+
+def _check_here(plan: Plan, options: RunOptions) -> None:
+    """Say before anything starts what this machine lacks, if trials run on it alone."""
+    if options.executor == "local":
+        check_machine(plan)
+    address = options.address or os.environ.get("RAY_ADDRESS") or "local"
+    if options.executor == "local" or address == "local":
+        check_data(plan)
 
 
 def _executor(plan: Plan, options: RunOptions) -> Executor:

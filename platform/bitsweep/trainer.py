@@ -283,6 +283,11 @@ def _no_weights_known(path: str, model: str, data: DataDeclaration) -> None:
     """What a package says of files of weights that reads none."""
 
 
+def _gpus_unknown() -> int | None:
+    """What a package says of GPUs that does not look for them."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declarations:
     """Everything that is declared, by name; the lookups raise UnknownName with the nearest one."""
@@ -295,6 +300,7 @@ class Declarations:
     data_of_path: Callable[[Path], DataDeclaration] | None = None
     missing_compiler: Callable[[], str | None] = _nothing_missing
     check_weights: Callable[[str, str, DataDeclaration], None] = _no_weights_known
+    num_gpus: Callable[[], int | None] = _gpus_unknown
 
     def method(self, name: str) -> MethodDeclaration:
         """The method of that name."""
@@ -328,8 +334,9 @@ def load_declarations() -> Declarations:
 
     A module of the group `bitsweep.declarations` has any of METHODS, MODELS, DATA_SETS, TRAINERS
     (tables by name), LOOP_NUMERICS, `data_of_path` (declares a data set named by its path),
-    `missing_compiler` (why the backend "compiled" cannot be had here, None if it can) and
-    `check_weights` (InputError for a file that a model on some data cannot begin with).
+    `missing_compiler` (why the backend "compiled" cannot be had here, None if it can),
+    `check_weights` (InputError for a file that a model on some data cannot begin with) and
+    `num_gpus` (how many GPUs trials could use on this machine).
     """
     methods: dict[str, MethodDeclaration] = {}
     models: dict[str, ModelDeclaration] = {}
@@ -338,6 +345,7 @@ def load_declarations() -> Declarations:
     loop_numerics = 1
     data_of_path = None
     missing_compiler, check_weights = _nothing_missing, _no_weights_known
+    num_gpus = _gpus_unknown
     for entry in sorted(entry_points(group=DECLARATIONS), key=lambda one: one.name):
         module = load(entry)
         methods |= getattr(module, "METHODS", {})
@@ -348,6 +356,7 @@ def load_declarations() -> Declarations:
         data_of_path = getattr(module, "data_of_path", data_of_path)
         missing_compiler = getattr(module, "missing_compiler", missing_compiler)
         check_weights = getattr(module, "check_weights", check_weights)
+        num_gpus = getattr(module, "num_gpus", num_gpus)
     return Declarations(
         methods=methods,
         models=models,
@@ -357,6 +366,7 @@ def load_declarations() -> Declarations:
         data_of_path=data_of_path,
         missing_compiler=missing_compiler,
         check_weights=check_weights,
+        num_gpus=num_gpus,
     )
 
 

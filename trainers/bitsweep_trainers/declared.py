@@ -73,4 +73,11 @@ def missing_compiler() -> str | None:
     return f"compiled kernels need a C++ compiler, and there is no {command[0]!r}: install g++"
 
 
+def num_gpus() -> int:
+    """The GPUs that torch sees here; torch is loaded only then."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 TRAINERS: dict[str, TrainerDeclaration] = {one.name: one for one in _DECLARED}

@@ -85,7 +85,7 @@ def _misfit(bundle: Bundle, nodes: Sequence[Bundle], *, is_whole: bool) -> str:
         has = "no single node has all of it"
     return (
         f"{who} wants {_text(bundle)} on one node: {has}; ask for less in [resources], or join a "
-        "cluster with such a node (--wait-for-nodes: one that can grow)"
+        "cluster with such a node (--address; --wait-for-nodes: one that can grow)"
     )
 
 
