@@ -88,6 +88,24 @@ def test_sigterm_is_a_clean_end(tmp_path: Path) -> None:
     assert outcomes(tmp_path)["interrupted"] == 1
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.5, 3.0])
+def test_sigterm_while_ray_starts_is_a_clean_end(tmp_path: Path, seconds: float) -> None:
+    plugin.install(tmp_path, plugin.fixed_that("hang"))
+    told = ("--on-completion", "cat > told.json")
+    process = plugin.start(tmp_path, "run", "toy.toml", "--mlflow", "none", *told)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "results" / "bitsweep.db").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    out, complaints = process.communicate(timeout=60)
+
+    assert process.returncode == 130, complaints
+    assert "what was measured is kept. Go on: bitsweep run toy.toml" in out
+    assert '"status": "interrupted"' in (tmp_path / "told.json").read_text(encoding="utf-8")
+
+
 def test_a_request_of_yesterday_does_not_end_the_run_of_today(tmp_path: Path) -> None:
     run_toy(toy_sweep(FIXED), tmp_path)
     engine = open_to_write(str(tmp_path / "store.db"))

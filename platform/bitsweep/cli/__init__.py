@@ -35,7 +35,23 @@ def _options(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def main() -> None:
-    """Run a command; a user's mistake is one line and exit code 2, a store that is lost 1."""
+    """Run a command, and end the process with its exit code.
+
+    Where Ray was loaded the interpreter is not taken down piece by piece: an interrupted start of
+    Ray has crashed in that, after all was said and kept. Everything is flushed and closed by then.
+    """
+    try:
+        _run()
+    except SystemExit as end:
+        if "ray" not in sys.modules or not isinstance(end.code, int | None):
+            raise
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code or 0)
+
+
+def _run() -> None:
+    """A user's mistake is one line and exit code 2, a store that is lost 1."""
     try:
         app()
     except StoreLost as error:

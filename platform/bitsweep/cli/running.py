@@ -26,7 +26,7 @@ from bitsweep.cli.places import (
     store_address,
     work_place,
 )
-from bitsweep.errors import SOME_FAILED
+from bitsweep.errors import INTERRUPTED, SOME_FAILED
 
 if TYPE_CHECKING:
     from bitsweep.plan import Plan
@@ -113,6 +113,7 @@ def run(
 def _run(plan: "Plan", options: "RunOptions", target: str | None, *, as_json: bool) -> None:
     """Run the plan, tell the target of on_completion and the user, end with the exit code."""
     from bitsweep.completion import Completion, exit_code
+    from bitsweep.execution.watch import ends_cleanly
     from bitsweep.run import run_sweep
 
     sweep = plan.sweep
@@ -120,8 +121,15 @@ def _run(plan: "Plan", options: "RunOptions", target: str | None, *, as_json: bo
         target=target, sweep=sweep.name, store=options.store, command=sweep.command
     )
     try:
-        with completion, _display(as_json=as_json, name=sweep.name) as display:
+        with (
+            ends_cleanly(),
+            completion,
+            _display(as_json=as_json, name=sweep.name) as display,
+        ):
             report = completion.report = run_sweep(plan, options, observe=display.show)
+    except KeyboardInterrupt:  # before the first trial, or after the last
+        typer.echo(_go_on(sweep.command), err=as_json)
+        raise typer.Exit(INTERRUPTED) from None
     finally:
         if completion.problem:
             typer.echo(f"warning: on_completion: {completion.problem}", err=True)
@@ -304,12 +312,16 @@ def _document(report: "RunReport") -> dict[str, Any]:  # JSON
     }
 
 
+def _go_on(command: str) -> str:
+    return f"Interrupted; what was measured is kept. Go on: {command}"
+
+
 def _tell_what_next(report: "RunReport", uri: str | None, command: str) -> None:
     """How to go on, and where to look."""
     from bitsweep.store.database import shown
 
     if report.is_interrupted:
-        typer.echo(f"Interrupted; what was measured is kept. Go on: {command}")
+        typer.echo(_go_on(command))
     elif report.trials_failed:
         typer.echo(f"Run the failed ones again: {command} --retry failed")
     if report.mirror_lag is not None:

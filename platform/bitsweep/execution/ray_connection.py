@@ -23,6 +23,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
+from ray._private import utils as ray_utils
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
@@ -48,8 +49,7 @@ def connect(address: str | None, *, trainer: str = "") -> bool:
         return False
     wanted = _wanted(address)
     _check_answers(wanted)
-    before = signal.getsignal(signal.SIGTERM)
-    with tempfile.TemporaryDirectory(prefix="bitsweep-ship-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bitsweep-ship-") as folder, _sigterm_kept():
         options: dict[str, Any] = {}
         if wanted == LOCAL:
             options = {"include_dashboard": False}
@@ -60,8 +60,9 @@ def connect(address: str | None, *, trainer: str = "") -> bool:
         except (ConnectionError, ValueError, RuntimeError, RayError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"no Ray cluster answers at {wanted!r}: {reason}") from error
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # ray.init takes it, to leave without a word
+        except KeyboardInterrupt:
+            ray.shutdown()  # what it had started by then
+            raise
     return True
 
 
@@ -90,6 +91,24 @@ def requested(bundles: list[dict[str, float]]) -> Iterator[None]:
         yield
     finally:
         request_resources(bundles=[])
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Keep the handler of SIGTERM: ray.init sets one of its own, which leaves without a word.
+
+    Restoring it afterwards would be too late for a signal that comes while Ray starts. Can go once
+    ray.init has an option for it.
+    """
+    sets = ray_utils.set_sigterm_handler
+    before = signal.getsignal(signal.SIGTERM)
+    ray_utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        ray_utils.set_sigterm_handler = sets
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's C++ part has one too
 
 
 def _wanted(address: str | None) -> str:
