@@ -256,3 +256,40 @@ def test_the_schema_is_json(made: Path) -> None:
     document = json.loads(bitsweep(made, "schema").stdout)
 
     assert document["type"] == "object" and "arms" in document["properties"]
+
+
+def test_a_dashboard_of_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    plugin.install(tmp_path)
+    done = bitsweep(tmp_path, "dashboard", "--store", "toy.toml", "--port", "0")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: store 'toy.toml' cannot be read: file is not a database")
+
+
+def test_a_dashboard_says_that_there_is_no_store_yet(tmp_path: Path) -> None:
+    process = plugin.start(tmp_path, "dashboard", "--store", "none.db", "--port", "0")
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    process.terminate()
+    process.communicate(timeout=60)
+
+    assert said.startswith("no store at 'none.db': run a sweep first")
+
+
+def test_an_address_that_mlflow_has_not_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    plugin.install(tmp_path)
+    run = ("run", "toy.toml", "--executor", "local", "--mlflow", "foo://ada:secret@bar")
+    done = bitsweep(tmp_path, *run)
+
+    assert done.returncode == 2 and "secret" not in done.stderr
+    assert done.stderr.startswith("error: --mlflow foo://...: MLflow has no such kind of address")
+    assert done.stderr.count("\n") == 1 and not (tmp_path / "results" / "bitsweep.db").exists()
+
+
+def test_what_brings_mlflow_up_to_date_names_store_and_address(tmp_path: Path) -> None:
+    plugin.install(tmp_path)
+    run = ("run", "toy.toml", "--executor", "local", "--store", "a.db")
+    done = bitsweep(tmp_path, *run, "--mlflow", "mysql://127.0.0.1:9/none")
+    wanted = "catch up: bitsweep mirror toy --store a.db --mlflow mysql://127.0.0.1:9/none"
+
+    assert done.returncode == 0 and wanted in done.stdout

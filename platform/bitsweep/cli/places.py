@@ -1,15 +1,21 @@
 """Options that commands share, and where these find store and MLflow."""
 
 import os
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from bitsweep.errors import InputError
+
 WORK_VARIABLE = "BITSWEEP_WORKSPACES"
 COMMAND_VARIABLE = "BITSWEEP_COMMAND"
 STORE_VARIABLE = "BITSWEEP_STORE"
 MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
+MLFLOW_SCHEMES = frozenset(
+    {"http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks"}
+)
 
 StoreOption = Annotated[
     str | None,
@@ -62,13 +68,24 @@ def store_address(option: str | None) -> str:
 
 
 def mlflow_uri(option: str | None) -> str | None:
-    """The tracking URI; None when the user wants no mirror."""
+    """The tracking URI; None when the user wants no mirror. InputError for what MLflow has not."""
     wanted = option or os.environ.get(MLFLOW_VARIABLE)
     if wanted is None:
         folder = Path("results").resolve()
         folder.mkdir(parents=True, exist_ok=True)
         return f"sqlite:///{folder / 'mlflow.db'}"
-    return None if wanted.lower() == "none" else wanted
+    if wanted.lower() == "none":
+        return None
+    if "://" in wanted:
+        scheme = wanted.partition("://")[0]
+        plugins = {entry.name for entry in entry_points(group="mlflow.tracking_store")}
+        if scheme.partition("+")[0].lower() not in MLFLOW_SCHEMES | plugins:
+            known = ", ".join(sorted(MLFLOW_SCHEMES))
+            raise InputError(
+                f"--mlflow {scheme}://...: MLflow has no such kind of address; expected a folder, "
+                f"'none', or one of {known}"
+            )
+    return wanted
 
 
 def work_place(option: str | None) -> str | None:

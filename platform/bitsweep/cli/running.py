@@ -201,6 +201,7 @@ def dashboard(
     workspaces: WorkOption = None,
 ) -> None:
     """Open read-only pages over the store."""
+    _look_at(store_address(store))
     command = [sys.executable, "-m", "bitsweep_dashboards.app", "--store", store_address(store)]
     command += ["--host", host, "--port", str(port)]
     for option, value in (
@@ -213,6 +214,19 @@ def dashboard(
     # Through the environment: arguments show in the list of processes.
     environment = os.environ | ({TOKEN_VARIABLE: token} if token else {})
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+def _look_at(place: str) -> None:
+    """Say that no store is there yet; StoreError for a file that is none. Servers may be away."""
+    from bitsweep.errors import NoStore, StoreAway
+    from bitsweep.store.database import open_to_look
+
+    try:
+        open_to_look(place).dispose()
+    except NoStore as error:
+        typer.echo(f"{error}; the pages fill once one is there", err=True)
+    except StoreAway as error:
+        typer.echo(f"{error}; the pages fill once it answers", err=True)
 
 
 def _command(path: Path, overrides: list[str], store: str | None, workspaces: str | None) -> str:
@@ -294,7 +308,7 @@ def _tell(
     )
     for note in report.notes:
         typer.echo(note)
-    _tell_what_next(report, uri, command)
+    _tell_what_next(report, place, uri, command)
 
 
 def _document(report: "RunReport") -> dict[str, Any]:  # JSON
@@ -316,7 +330,7 @@ def _go_on(command: str) -> str:
     return f"Interrupted; what was measured is kept. Go on: {command}"
 
 
-def _tell_what_next(report: "RunReport", uri: str | None, command: str) -> None:
+def _tell_what_next(report: "RunReport", place: str, uri: str | None, command: str) -> None:
     """How to go on, and where to look."""
     from bitsweep.store.database import shown
 
@@ -324,8 +338,10 @@ def _tell_what_next(report: "RunReport", uri: str | None, command: str) -> None:
         typer.echo(_go_on(command))
     elif report.trials_failed:
         typer.echo(f"Run the failed ones again: {command} --retry failed")
-    if report.mirror_lag is not None:
-        typer.echo(f"MLflow lags behind ({report.mirror_lag}); catch up: bitsweep mirror")
+    if report.mirror_lag is not None and uri is not None:
+        words = ["bitsweep", "mirror", report.sweep, "--store", shown(place)]
+        again = shlex.join([*words, "--mlflow", shown(uri)])
+        typer.echo(f"MLflow lags behind ({report.mirror_lag}); catch up: {again}")
     if uri is not None:
         is_server = uri.startswith(("http://", "https://"))
         where = shown(uri) if is_server else f"mlflow ui --backend-store-uri {shown(uri)}"
