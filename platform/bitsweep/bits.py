@@ -88,6 +88,21 @@ class Allocation:
         """The same bits in every layer of the body."""
         return cls(layers=(bits,))
 
+    @classmethod
+    def of(cls, layers: Sequence[Bits]) -> "Allocation":
+        """The bits of the body's layers in the one spelling: equal ones are uniform.
+
+        >>> Allocation.of([tied(4), tied(4)]).label
+        'w4a4'
+        """
+        return cls(layers=tuple(layers) if len(set(layers)) > 1 else tuple(layers[:1]))
+
+    def spelled_out(self, num_layers: int) -> str:
+        """The label with an entry per layer of a body; learned bits were so named before `of`."""
+        if len(self.layers) != 1 or num_layers == 1:
+            return self.label
+        return Allocation(layers=self.layers * num_layers).label
+
     @property
     def label(self) -> str:
         """The canonical name; equal labels over equal layers mean equal allocations."""
@@ -138,6 +153,16 @@ def parse_rule(text: str) -> Rule:
     if found is None:
         raise ValueError(f"expected a rule at a lambda such as 'learned@0.05', got {text!r}")
     return Rule(allocator=found[1], price=float(found[2]))
+
+
+def one_name(label: str) -> str:
+    """The label that equal bits in all layers have in one spelling; others are left.
+
+    >>> one_name("w=[4,4] a=[8,8]"), one_name("w=[2,4] a=[8,8]")
+    ('w4a8', 'w=[2,4] a=[8,8]')
+    """
+    allocation = parse_allocation(label)
+    return Allocation.of(allocation.layers).label if allocation.layers else label
 
 
 def labels(bits: Sequence[Bits]) -> str:

@@ -193,7 +193,7 @@ class Plan:
             layers = tuple(
                 method.allocation_bits(one, arm.parameters) for one in allocation.layers
             )
-            allocation = Allocation(layers=layers if len(set(layers)) > 1 else layers[:1])
+            allocation = Allocation.of(layers)
         for one in () if allocation is None else layers:
             if one.weight not in method.weight_bits:
                 can = ", ".join(str(bits) for bits in method.weight_bits)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bitsweep.bits import one_name
 from bitsweep.errors import InputError
 from bitsweep.execution.base import Folders, Job
 from bitsweep.execution.cohort import Cohort
@@ -109,7 +110,7 @@ def _standing(reader: Reader, trial: Trial) -> Counts:
     for one in reader.scores(trial.id):
         sums = dict(one.metric_sums) | ({} if one.loss_sum is None else {"loss": one.loss_sum})
         facts = (one.correct, one.total, tuple(sorted(sums.items())))
-        counts.setdefault((one.epoch, one.split, one.allocation), []).append(facts)
+        counts.setdefault((one.epoch, one.split, one_name(one.allocation)), []).append(facts)
     return _sorted(counts)
 
 
@@ -157,7 +158,7 @@ def _counts(steps: Iterator[Evaluation | Outcome]) -> tuple[Counts, Outcome]:
     while isinstance(step := next(steps), Evaluation):
         for one in step.measurements:
             sums = tuple(sorted((name, float(value)) for name, value in one.sums.items()))
-            key = (step.epoch, str(one.split), one.allocation.label)
+            key = (step.epoch, str(one.split), one_name(one.allocation.label))
             counted.setdefault(key, []).append((one.correct, one.total, sums))
     return _sorted(counted), step
 

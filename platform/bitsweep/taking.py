@@ -37,7 +37,7 @@ def taken(allocation: Allocation, form: Form, *, layers: Sequence[Layer], seed: 
         weight = _mean([one.weight for one in bits], [layer.weights for layer in body])
         activation = _mean([one.activation for one in bits], [layer.macs for layer in body])
         return Allocation.uniform(Bits(weight=weight, activation=activation))
-    return Allocation(layers=bits) if len(set(bits)) > 1 else Allocation.uniform(bits[0])
+    return Allocation.of(bits)
 
 
 def by_layer(allocation: Allocation, num_layers: int) -> tuple[Bits, ...]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitsweep.bits import Allocation, Bits, labels, parse_allocation, parse_bits, tied
+from bitsweep.bits import Allocation, Bits, labels, one_name, parse_allocation, parse_bits, tied
 
 bits = st.builds(Bits, weight=st.integers(1, 32), activation=st.integers(1, 32))
 allocations = st.one_of(
@@ -49,6 +49,16 @@ def test_any_other_text_is_a_value_error(text: str) -> None:
 def test_bits_outside_1_to_32_or_of_another_type_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="bits"):
         Bits(weight=value, activation=4)  # type: ignore[arg-type]  # the point of the test
+
+
+def test_equal_bits_in_all_layers_have_one_name() -> None:
+    assert Allocation.of([tied(4), tied(4)]) == Allocation.uniform(tied(4))
+    assert Allocation.of([tied(4), tied(4)]).spelled_out(2) == "w=[4,4] a=[4,4]"
+    assert [one_name(one) for one in ("w=[4,4] a=[4,4]", "w4a4", "policy:a@1")] == [
+        "w4a4",
+        "w4a4",
+        "policy:a@1",
+    ]
 
 
 @pytest.mark.parametrize("label", ["w4", "4", "W4A4", "w4a4 ", "w=[2] a=[2,3]", "w=[] a=[]", ""])

@@ -17,7 +17,7 @@ from tests.bitsweep_suite.toys import (
     toy_trial,
 )
 
-from bitsweep.bits import tied
+from bitsweep.bits import Allocation, tied
 from bitsweep.cost import Convention, Layer, SampleCosts, bitops, mean_bits, size_bits
 from bitsweep.errors import Conflict, InputError, UnknownName
 from bitsweep.measurement import Measurement
@@ -132,6 +132,21 @@ def test_other_facts_are_a_conflict_and_the_first_stand(
         writer.record(trial.id, evaluation(1, other))
     assert reader.query("SELECT * FROM measurements") == before
     assert reader.query("SELECT trial_id, epoch FROM conflicts")[1] == [(trial.id, 1)]
+
+
+def test_equal_bits_of_all_layers_come_again_under_their_other_name(
+    writer: Writer, reader: Reader
+) -> None:
+    layers = (*LAYERS[:2], replace(LAYERS[1], name="second"), LAYERS[2])
+    sweep_id, (arm_id, *_) = register(writer)
+    trial = toy_trial()
+    writer.add_trial(trial, layers=layers, sweep_id=sweep_id, stage="confirm", arm_id=arm_id)
+    one = measurement(layer_bits=layer_bits(tied(2))[:1] * 4)
+    old = replace(one, allocation=Allocation(layers=(tied(2), tied(2))))
+    writer.record(trial.id, evaluation(1, old))
+
+    assert not writer.record(trial.id, evaluation(1, one))
+    assert reader.query("SELECT COUNT(*) FROM measurements")[1] == [(1,)]
 
 
 def test_costs_per_sample_are_kept_and_come_again_as_the_same_facts(

@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from bitsweep.bits import Bits
 from bitsweep.space import Value, resolve
+from bitsweep.taking import by_layer
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
@@ -259,9 +260,9 @@ def test_bits_per_layer_are_measured_kept_and_learned_again(tmp_path: Path) -> N
     (last,) = whole[-1].measurements
 
     assert widths[0].weight.value.item() != widths[1].weight.value.item()
-    assert last.allocation.layers == tuple(one.bits for one in widths)
+    assert by_layer(last.allocation, len(widths)) == tuple(one.bits for one in widths)
     assert [one.weight for one in last.layer_bits[1:-1]] == [
-        one.weight for one in last.allocation.layers
+        one.weight for one in by_layer(last.allocation, len(widths))
     ]
     assert [one.measurements for one in rest] == [one.measurements for one in whole[1:]]
 

@@ -17,6 +17,7 @@ from bitsweep.cost import MeanBits, mean_bits
 from bitsweep.measurement import Evaluation
 from bitsweep.recipe import Recipe
 from bitsweep.space import Value, resolve
+from bitsweep.taking import by_layer
 from bitsweep.trial import Trial
 from bitsweep_trainers import loop
 from bitsweep_trainers.data.augment import normalise
@@ -252,7 +253,7 @@ def test_what_is_measured_is_what_was_learned_at_every_epoch(tmp_path: Path) -> 
         (one,) = evaluation.measurements
         body = one.layer_bits[1:-1]
         assert (one.allocator, one.lambda_) == ("learned", 1.0)
-        assert [bits.weight for bits in body] == [b.weight for b in one.allocation.layers]
+        assert [bits.weight for bits in body] == [b.weight for b in by_layer(one.allocation, 2)]
         assert [bits.weight for bits in (one.layer_bits[0], one.layer_bits[-1])] == [8, 8]
 
 
@@ -328,7 +329,7 @@ def test_activations_learn_their_lengths_where_asked(tmp_path: Path) -> None:
     trial = learning({**FAST, "learn_activations": True, "ste_act": "max"}, epochs=3)
     last = run(trial, tmp_path, train=640)[-1].measurements[0]
 
-    assert [one.activation for one in last.allocation.layers] == [2, 2]
+    assert [one.activation for one in by_layer(last.allocation, 2)] == [2, 2]
     assert [one.activation for one in last.layer_bits[1:-1]] == [2, 2]
 
 

@@ -154,4 +154,4 @@ def learned_allocation(network: nn.Module) -> Allocation:
         weights, inputs = layer.weight_quantizer, layer.input_quantizer
         assert isinstance(weights, ClusterPromoting) and isinstance(inputs, ClusterPromoting)
         pairs.append(Bits(weight=weights.length, activation=inputs.length))
-    return Allocation(layers=tuple(pairs))
+    return Allocation.of(pairs)

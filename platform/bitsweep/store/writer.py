@@ -223,6 +223,11 @@ class Writer:
                 | {"allocation_id": self._allocation(connection, model_id, one)}
                 for one in evaluation.measurements
             ]
+            if not is_new:
+                rows = [
+                    row | {"allocation_id": self._standing_name(connection, model_id, row, one)}
+                    for row, one in zip(rows, evaluation.measurements, strict=True)
+                ]
             costs = [sample_cost_rows(one) for one in evaluation.measurements]
             answers = {
                 answers_key(row): one.answers
@@ -285,6 +290,26 @@ class Writer:
                 )
             self._allocations[key] = allocation_id
         return self._allocations[key]
+
+    def _standing_name(
+        self, connection: Connection, model_id: int, row: Mapping[str, Any], one: Measurement
+    ) -> int:
+        """The allocation of a row that stands already, where that has its bits layer by layer.
+
+        Equal bits in all layers had two names once (decision 093); a trial measured then may come
+        again.
+        """
+        _, layers = self._models[row["trial_id"]]
+        spelled = one.allocation.spelled_out(sum(layer.place == "body" for layer in layers))
+        bits = [layer_bits_row(index, bits) for index, bits in enumerate(one.layer_bits)]
+        allocations, measured = schema.allocations, schema.measurements
+        found = connection.execute(
+            select(allocations.c.id)
+            .join_from(allocations, measured, measured.c.allocation_id == allocations.c.id)
+            .where(allocations.c.digest == digest([model_id, spelled, bits]))
+            .where(measured.c.trial_id == row["trial_id"], measured.c.epoch == row["epoch"])
+        ).scalar()
+        return row["allocation_id"] if found is None else int(found)
 
     def end(
         self, trial_id: str, outcome: Outcome, *, sweep_id: int, at: str | None = None

@@ -244,7 +244,7 @@ def _chosen(network: nn.Module, trial: Trial) -> Chosen:
     for part in parts:
         _select(part.layers, part.widths.bits)
     return Chosen(
-        allocation=Allocation(layers=tuple(part.widths.bits for part in parts)),
+        allocation=Allocation.of([part.widths.bits for part in parts]),
         allocator="learned",
         lambda_=float(trial.parameters["lambda"]),
     )
