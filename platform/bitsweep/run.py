@@ -68,7 +68,7 @@ class RunReport:
 
     trials_dropped: given up because another trial of their configuration failed.
     notes: what was learned from other sweeps, and what was stopped and why. is_stopped: a breaker
-    or a budget kept something from running.
+    or a budget kept something from running, or no configuration of an arm keeps to a limit.
     """
 
     sweep: str

@@ -6,8 +6,9 @@ expected and the nearest valid name.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields as fields_of
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -38,6 +39,7 @@ from bitsweep.toml_tables import (
 )
 from bitsweep.trainer import Declarations
 
+T = TypeVar("T")
 # Of the keys with mistakes, beside the one that is described.
 MOST_NAMED = 6
 
@@ -48,7 +50,7 @@ def read_sweep(path: Path, declarations: Declarations, *, overrides: Sequence[st
     overrides: "key.path=value" (value as TOML), applied before the checks.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}") from error
@@ -88,7 +90,7 @@ def _parse(
     declarations: Declarations,
 ) -> Sweep:
     try:
-        _check_numbers(document, ())
+        _check_values(document, ())
         file = _validated(document)
         sweep = _sweep(_at_home(file, folder), text, declarations)
         check_sweep(sweep, declarations)
@@ -98,8 +100,8 @@ def _parse(
     return sweep
 
 
-def _check_numbers(value: object, path: KeyPath) -> None:
-    """Refuse whole numbers that TOML does not have: few programs could take them."""
+def _check_values(value: object, path: KeyPath) -> None:
+    """Refuse whole numbers that TOML does not have, and NULs: few programs could take them."""
     inside: Iterable[tuple[str | int, object]] = ()
     if isinstance(value, dict):
         inside = value.items()
@@ -107,8 +109,10 @@ def _check_numbers(value: object, path: KeyPath) -> None:
         inside = enumerate(value)
     elif isinstance(value, int) and abs(value) > LARGEST_TOML:
         raise Problem(path, "expected a whole number of 64 bits, got a larger one")
+    elif isinstance(value, str) and "\0" in value:
+        raise Problem(path, "expected a text without NUL characters, which no database keeps")
     for name, one in inside:
-        _check_numbers(one, (*path, name))
+        _check_values(one, (*path, name))
 
 
 def _validated(document: Mapping[str, Any]) -> SweepFile:
@@ -153,13 +157,36 @@ def _message(errors: Sequence[Any], path: KeyPath) -> str:  # pydantic's ErrorDe
     came = repr(error["input"])
     if len(came) > 60:
         came = came[:57] + "..."
-    expected = dict.fromkeys(
-        "a table"
-        if one["type"] == "model_type"
-        else one["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-        for one in errors
-    )
-    return f"expected {' or '.join(expected)}, got {came}"
+    expected = dict.fromkeys(_expected(one) for one in errors)
+    hint = ""
+    if error["type"] == "list_type" and isinstance(error["input"], dict) and len(path) == 1:
+        hint = f": write [[{path[0]}]] in place of [{path[0]}]"
+    return f"expected {' or '.join(expected)}, got {came}{hint}"
+
+
+def _expected(error: Any) -> str:  # pydantic's ErrorDetails
+    """What a mistake says was expected, in our words where pydantic speaks of its own."""
+    context, given = error.get("ctx", {}), error["input"]
+    if isinstance(given, float) and isnan(given):
+        return "a finite number"
+    match error["type"]:
+        case "model_type":
+            return "a table"
+        case "too_short":
+            return f"at least {_items(context['min_length'])}"
+        case "too_long":
+            return f"at most {_items(context['max_length'])}"
+        case "string_too_short":
+            return "a text that is not empty"
+        case "string_too_long":
+            return f"at most {context['max_length']} characters"
+        case "string_pattern_mismatch":
+            return "a name of letters, digits, '_', '.' and '-' that begins with a letter or digit"
+    return str(error["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'s' if count > 1 else ''}"
 
 
 def _at_home(file: SweepFile, folder: Path) -> SweepFile:
@@ -340,8 +367,8 @@ def _at(text: BitsText, path: KeyPath) -> records.At:
 
 def _distinct_bits(texts: Sequence[BitsText], path: KeyPath) -> tuple[Bits, ...]:
     bits = tuple(_bits(one, (*path, index)) for index, one in enumerate(texts))
-    if len(set(bits)) != len(bits):
-        raise Problem(path, "a bit-width stands here twice")
+    if (twice := _twice(bits)) is not None:
+        raise Problem(path, f"{twice.label} stands here twice")
     return bits
 
 
@@ -353,6 +380,11 @@ def _bits(text: BitsText, path: KeyPath) -> Bits:
 
 
 def _seeds(seeds: Sequence[int], path: KeyPath) -> tuple[int, ...]:
-    if len(set(seeds)) != len(seeds):
-        raise Problem(path, "a seed stands here twice")
+    if (twice := _twice(seeds)) is not None:
+        raise Problem(path, f"seed {twice} stands here twice")
     return tuple(seeds)
+
+
+def _twice(values: Sequence[T]) -> T | None:
+    """The first value that stood before; None if all differ."""
+    return next((one for index, one in enumerate(values) if one in values[:index]), None)

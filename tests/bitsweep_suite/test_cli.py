@@ -293,3 +293,32 @@ def test_what_brings_mlflow_up_to_date_names_store_and_address(tmp_path: Path) -
     wanted = "catch up: bitsweep mirror toy --store a.db --mlflow mysql://127.0.0.1:9/none"
 
     assert done.returncode == 0 and wanted in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("run", "toy.toml", "--executor", "foo"), "'--executor'"),
+        (("dashboard", "--port", "99999"), "'--port'"),
+        (("plan", "toy.toml"), "Did you mean `bitsweep run FILE --dry-run`?"),
+        (("check", "toy.toml"), "Did you mean `bitsweep validate FILE` or"),
+        (("vlidate", "toy.toml"), "Did you mean 'validate'?"),
+        (("report", "toy", "--output", "x.txt"), "x.txt: expected a name that ends in .html"),
+    ],
+)
+def test_a_mistaken_command_line_is_one_line(
+    words: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    plugin.install(tmp_path)
+    done = bitsweep(tmp_path, *words)
+
+    assert done.returncode == 2 and expected in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    plugin.install(tmp_path)
+    path = tmp_path / "toy.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+    assert bitsweep(tmp_path, "validate", "toy.toml").returncode == 0

@@ -174,7 +174,7 @@ def test_a_limit_that_nothing_keeps_ends_the_search_and_says_so(tmp_path: Path) 
     report = run_toy(toy_sweep(BRANCHES, FIXED, constraints=(limit,)), tmp_path)
 
     assert report.notes == ("arm a: bitops <= 1 refused 50 proposals in a row; its search ended",)
-    assert report.trials_run == 4 and not report.is_stopped
+    assert report.trials_run == 4 and report.is_stopped
 
 
 GAP = Arm(

@@ -226,7 +226,7 @@ def test_a_binary_file_is_an_input_error(content: bytes, tmp_path: Path) -> None
         ("arms.9.name=x", "there is no place 'arms.9.name'"),
         ("arms.first.name=x", "there is no place 'arms.first.name'"),
         ("a..b=3", "unknown key"),
-        ("task.bits=[2, 2]", "task.bits: a bit-width stands here twice"),
+        ("task.bits=[2, 2]", "task.bits: w2a2 stands here twice"),
         ("arms.2.name=cpq", "arms[2].name: two arms are named 'cpq'"),
         ("task.epochs=" + "[" * 100_000, "task.epochs: expected integer"),
     ],
@@ -284,3 +284,18 @@ def test_a_function_that_is_no_trainer_is_refused(
     message = message_of(WHOLE, tmp_path, f'task.trainer="{trainer}"')
 
     assert ": task.trainer: " in message and expected in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ('question="a\\u0000b"', "question: expected a text without NUL characters"),
+        ('arms={name="a",method="lsq"}', "write [[arms]] in place of [arms]"),
+        ("confirm.seeds=[]", "confirm.seeds: expected at least 1 item, got []"),
+        ("confirm.seeds=[0,7,7]", "confirm.seeds: seed 7 stands here twice"),
+        ("budget.trial_minutes=nan", "budget.trial_minutes: expected a finite number, got nan"),
+        ("task.ema_decay=nan", "task.ema_decay: expected a finite number, got nan"),
+    ],
+)
+def test_what_is_wrong_is_said_in_our_words(override: str, expected: str, tmp_path: Path) -> None:
+    assert expected in message_of(WHOLE, tmp_path, override)

@@ -2,12 +2,20 @@
 
 import os
 import sys
+from typing import Any
 
 import typer
 
 from bitsweep import __version__
 from bitsweep.cli import catalog, cluster, files, models, papers, results, running, stores, studies
 from bitsweep.errors import BAD_INPUT, INTERRUPTED, SOME_FAILED, BitsweepError, StoreLost
+
+# What typer raises for options and arguments that cannot be; it has no public name for it.
+UsageError: Any = typer.BadParameter.__bases__[0]
+OTHER_WORDS = {
+    "plan": "bitsweep run FILE --dry-run",
+    "check": "bitsweep validate FILE` or `bitsweep store check",
+}
 
 app = typer.Typer(
     name="bitsweep",
@@ -50,10 +58,25 @@ def main() -> None:
         os._exit(end.code or 0)
 
 
+def _told(error: UsageError) -> str:
+    """One line; other tools' words for our commands are known."""
+    words = error.format_message().split()
+    for word, ours in OTHER_WORDS.items():
+        if words[:4] == ["No", "such", "command", f"'{word}'."]:
+            words += ["Did", "you", "mean", f"`{ours}`?"]
+    return " ".join(words)
+
+
 def _run() -> None:
     """A user's mistake is one line and exit code 2, a store that is lost 1."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        if not sys.argv[1:]:  # its message is the help
+            typer.echo(error.format_message())
+        else:
+            typer.echo(f"error: {_told(error)}", err=True)
+        sys.exit(BAD_INPUT)
     except StoreLost as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(SOME_FAILED)

@@ -105,6 +105,8 @@ def report(
     """Write one page that holds all of a sweep: question, table, figures, failures, provenance."""
     from bitsweep.report import sweep_report
 
+    if output.suffix.lower() not in {".html", ".htm"}:
+        raise InputError(f"{output}: expected a name that ends in .html")
     page = sweep_report(open_reader(store), sweep)
     with _writing(output):
         output.write_text(page, encoding="utf-8")

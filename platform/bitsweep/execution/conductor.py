@@ -197,8 +197,8 @@ class Conductor:
 
     @property
     def is_stopped(self) -> bool:
-        """A breaker or a budget kept something from running."""
-        return any(study.stopped for study in self._studies)
+        """A breaker, a budget or a limit on costs left something without a result."""
+        return any(study.stopped or study.found_nothing for study in self._studies)
 
     # The plan of the run.
 

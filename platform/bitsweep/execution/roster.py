@@ -181,6 +181,12 @@ class Study:
             return True
         return self.asks_left <= 0 and not self._untold
 
+    @property
+    def found_nothing(self) -> bool:
+        """The search is over, and a constraint refused all that it proposed."""
+        asked = self.asked
+        return self.is_searched and bool(asked) and all(one.is_refused for one in asked)
+
     def known(self, parameters: Parameters) -> Configuration | None:
         """The configuration of these parameters, if it was proposed before."""
         return self._by_digest.get(configuration_digest(parameters))

@@ -72,9 +72,9 @@ ARMS: dict[str, Mistake] = {
         'name = "\u91cf"',
         "\u91cf",
         "arms[2].name",
-        "match pattern",
+        "a name of letters, digits",
     ),
-    "an empty name": ('name = "lsq"', 'name = ""', 'name = ""', "arms[2].name", "match pattern"),
+    "an empty name": ('name = "lsq"', 'name = ""', 'name = ""', "arms[2].name", "a name of letters, digits"),
     "an unknown method": (
         'method = "lsq"',
         'method = "lqs"',

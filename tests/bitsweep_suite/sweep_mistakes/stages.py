@@ -50,7 +50,7 @@ STAGES: dict[str, Mistake] = {
         "seeds = [0, 0]",
         "[0, 0]",
         "confirm.seeds",
-        "a seed stands here twice",
+        "seed 0 stands here twice",
     ),
     "no seeds": ("seeds = [0, 1]", "seeds = []", "seeds = []", "confirm.seeds", "at least 1 item"),
     "overlapping seeds": (

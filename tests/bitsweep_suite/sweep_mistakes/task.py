@@ -108,7 +108,7 @@ TASK: dict[str, Mistake] = {
         'name = "two words"',
         "two words",
         "name",
-        "match pattern",
+        "a name of letters, digits",
     ),
     "a very long name": ('name = "whole"', f'name = "{"x" * 101}"', "xxx", "name", "at most 100"),
     "no bits": ('bits = [2, 3, "w4a4"]', "bits = []", "bits = []", "task.bits", "at least 1 item"),
