@@ -20,6 +20,7 @@ _CONFIG = {"displayModeBar": False, "responsive": True}
 _FEWEST_TICKS, _MOST_TICKS = 3, 8
 _MOST_LABELLED = 400
 _WIDEST_BITS = 8.0
+_BIG = 1e4
 
 
 def figure_card(panel: Panel, *, name: str, note: str = "", hidden: Collection[str] = ()) -> Any:
@@ -115,6 +116,9 @@ def _curves(
         layout["xaxis"] |= _named_ticks(panel.x_ticks)
     elif panel.x_scale == "log2" and xs and min(xs) > 0:
         layout["xaxis"] |= _log2_ticks(min(xs), max(xs))
+    elif len(set(xs)) == 1:
+        name = engineering(xs[0]) if xs[0] >= _BIG else f"{xs[0]:.4g}"
+        layout["xaxis"] |= {"tickmode": "array", "tickvals": xs[:1], "ticktext": [name]}
     elif xs and all(x == int(x) for x in xs) and max(xs) - min(xs) <= _MOST_TICKS:
         layout["xaxis"]["dtick"] = 1
     return traces

@@ -165,6 +165,11 @@ def one_name(label: str) -> str:
     return Allocation.of(allocation.layers).label if allocation.layers else label
 
 
+def is_policy(label: str) -> bool:
+    """Whether a label names a rule that chooses bits per sample."""
+    return label.startswith("policy:")
+
+
 def labels(bits: Sequence[Bits]) -> str:
     """A readable list such as "w2a2, w3a3"."""
     return ", ".join(one.label for one in bits)

@@ -12,6 +12,7 @@ from bitsweep.analysis.render import engineering, table_rows
 from bitsweep.analysis.selection import Mark, marks
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Table
+from bitsweep.bits import is_policy
 
 Column = tuple[str, str, Callable[[Any], str]]
 _NAMES: tuple[Column, ...] = (("arm", "arm", str), ("allocation", "bits", str))
@@ -25,17 +26,19 @@ _FACTS: tuple[Column, ...] = (
 _WORDS = ("arm", "method", "allocation")
 
 
-def result_table(table: Table) -> Any:
+def result_table(table: Table, *, of_policies: bool | None = None) -> Any:
     """A row per arm and allocation, as `bitsweep table --format json` has them.
 
     Each cell carries the exact value as JSON in `data-value`; what is read is rounded.
+    of_policies: only the rows of rules that choose bits per sample, or only the others.
     """
     columns = _columns(table.metric)
     marked, significant = marks(table), significance(table)
     head = [html.Th(label, scope="col", className=_alignment(key)) for key, label, _ in columns]
-    rows_by_arm = {
-        arm: list(rows) for arm, rows in groupby(table_rows(table), key=lambda row: row["arm"])
-    }
+    found = table_rows(table)
+    rows = [one for one in found if of_policies in (None, is_policy(one["allocation"]))]
+    rows_by_arm = {arm: list(mine) for arm, mine in groupby(rows, key=lambda row: row["arm"])}
+    elsewhere = {one["arm"] for one in found} - rows_by_arm.keys()
     groups = [
         html.Tbody(
             [
@@ -51,6 +54,7 @@ def result_table(table: Table) -> Any:
             else _bare(arm, width=len(columns))
         )
         for arm in table.arms
+        if arm not in elsewhere
     ]
     return html.Table([html.Thead(html.Tr(head)), *groups], className="results")
 

@@ -1,5 +1,6 @@
 """The page of one sweep: progress, the table per bit-width, front, search history and trials."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dash import html
@@ -7,6 +8,7 @@ from dash import html
 from bitsweep.analysis.render import comparison_text, notes, render
 from bitsweep.analysis.shown import shown
 from bitsweep.analysis.table import Table
+from bitsweep.bits import is_policy
 from bitsweep.store.listing import STATUSES
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.pages.parts import (
@@ -81,9 +83,38 @@ def _results(view: SweepView, place: Place) -> list[Any]:
     return [
         _pickers(view, place),
         html.P(caption(view.table), className="muted"),
-        scroll_box(result_table(view.table), "Results per arm and bit-width"),
+        *_tables(view, place),
         _tools(view, place),
     ]
+
+
+def _tables(view: SweepView, place: Place) -> list[Any]:
+    """The rows that are compared; those of rules per sample fold, unless some were picked."""
+    table = view.table
+    rules = [label for label in table.allocations if is_policy(label)]
+    if not rules or any(map(is_policy, place.all("bits"))):
+        return [scroll_box(result_table(table), "Results per arm and bit-width")]
+    folded = html.Details(
+        [
+            html.Summary(f"{len(rules)} rules that choose bits per sample (policy:RULE@lambda)"),
+            html.Div(picker("rule", _bits_links(place, rules)), className="pickers"),
+            scroll_box(result_table(table, of_policies=True), "Results per rule"),
+        ],
+        className="rules",
+    )
+    compared = result_table(table, of_policies=False)
+    return [scroll_box(compared, "Results per arm and bit-width"), folded]
+
+
+def _bits_links(place: Place, labels: Sequence[str]) -> list[tuple[str, Place, bool]]:
+    """Label, address with it switched, and whether it is chosen."""
+    chosen = place.all("bits")
+    links = []
+    for label in labels:
+        others = [one for one in chosen if one != label]
+        kept = others if label in chosen else [*chosen, label]
+        links.append((label, place.having("bits", *kept), label in chosen))
+    return links
 
 
 def caption(table: Table) -> str:
@@ -97,11 +128,8 @@ def caption(table: Table) -> str:
 def _pickers(view: SweepView, place: Place) -> Any:
     whole = view.whole
     chosen = place.all("bits")
-    bits = [("all", place.having("bits"), not chosen)]
-    for label in whole.allocations:
-        others = [one for one in chosen if one != label]
-        kept = others if label in chosen else [*chosen, label]
-        bits.append((label, place.having("bits", *kept), label in chosen))
+    offered = [one for one in whole.allocations if one in chosen or not is_policy(one)]
+    bits = [("all", place.having("bits"), not chosen), *_bits_links(place, offered)]
     arms = []
     for arm in whole.arms:
         others = [one for one in view.hidden if one != arm]

@@ -69,6 +69,11 @@ def method_look(method: str) -> tuple[str, Marker]:
         place = _METHODS.index(method)
     else:
         place = int(sha256(method.encode()).hexdigest(), 16)
+    return look_of_place(place)
+
+
+def look_of_place(place: int) -> tuple[str, Marker]:
+    """The colour and marker of the place-th of many alike: thirty pairs without a repetition."""
     return _COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)]
 
 

@@ -12,6 +12,7 @@ from bitsweep.analysis.cell import ordered
 from bitsweep.analysis.chart import Curves, Heat, Marker, Series, Style
 from bitsweep.analysis.policies import image_counts
 from bitsweep.analysis.shown import shown
+from bitsweep.bits import is_policy
 from bitsweep.errors import InputError
 from bitsweep.store.layers import LayerEpoch, RuleRow, layer_epochs, layered_arms, rule_rows
 from bitsweep.store.reader import Reader
@@ -78,6 +79,8 @@ def layer_view(
     found = layer_epochs(reader, sweep.id, arm=arm, allocation=allocation)
     rules = rule_rows(reader, sweep.id, metric=sweep.metric, split="test")
     mine = [one for one in rules if one.arm == arm]
+    if not any(is_policy(one.allocation) for one in mine):
+        mine = []  # bits that were learned at a price are no choice per sample
     return LayerView(
         sweep=sweep.name,
         arms=arms,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bitsweep.analysis.cell import ordered
-from bitsweep.analysis.chart import Curves, Series, Style
+from bitsweep.analysis.chart import Curves, Series, Style, look_of_place
 from bitsweep.analysis.shown import shown
 from bitsweep.errors import InputError, UnknownName
 from bitsweep.store.listing import trial_status
@@ -14,7 +14,6 @@ from bitsweep.store.records import Score
 from bitsweep.trial import Trial, trial_document
 
 LAST_LINES = 20
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _PLAIN = ("parameters", "numerics")
 
 
@@ -81,7 +80,8 @@ def _curves(scores: Sequence[Score], metric: str) -> list[Curves]:
         series = []
         for place, allocation in enumerate(ordered({one.allocation for one in here})):
             mine = [one for one in here if one.allocation == allocation]
-            style = Style(colour=_COLOURS[place % len(_COLOURS)], marker="circle")
+            colour, marker = look_of_place(place)
+            style = Style(colour=colour, marker=marker)
             series.append(
                 Series(
                     name=allocation,

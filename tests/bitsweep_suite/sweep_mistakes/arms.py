@@ -74,7 +74,7 @@ ARMS: dict[str, Mistake] = {
         "arms[2].name",
         "a name of letters, digits",
     ),
-    "an empty name": ('name = "lsq"', 'name = ""', 'name = ""', "arms[2].name", "a name of letters, digits"),
+    "an empty name": ('name = "lsq"', 'name = ""', 'name = ""', "arms[2].name", "a name of"),
     "an unknown method": (
         'method = "lsq"',
         'method = "lqs"',
