@@ -167,7 +167,7 @@ def one_name(label: str) -> str:
 
 def is_policy(label: str) -> bool:
     """Whether a label names a rule that chooses bits per sample."""
-    return label.startswith("policy:")
+    return label.startswith(POLICY)
 
 
 def labels(bits: Sequence[Bits]) -> str:

@@ -8,7 +8,7 @@ ARMS: dict[str, Mistake] = {
         'method = "lsq"\nbits = [3, 3]',
         "bits = [3, 3]",
         "arms[2].bits",
-        "a bit-width stands here twice",
+        "w3a3 stands here twice",
     ),
     "bits of an arm that its method cannot do": (
         'method = "lsq"',

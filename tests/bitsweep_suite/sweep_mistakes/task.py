@@ -153,7 +153,7 @@ TASK: dict[str, Mistake] = {
         "./a\\u0000b.csv",
         "u0000",
         "task.data",
-        "expected a path of printable characters",
+        "expected a text without NUL characters",
     ),
     "a path of two lines": (
         "fashion-mnist-6k",
