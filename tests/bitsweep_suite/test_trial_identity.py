@@ -304,7 +304,11 @@ def test_auto_is_settled_by_the_compiler_that_is_here(
 
 @pytest.mark.parametrize(
     ("method", "model", "numerics"),
-    [("abn", "resnet18-small", 2), ("abn", "resnet20-b", 1), ("lsq", "resnet18-small", 1)],
+    [
+        ("bit_mixer", "resnet18-small", 2),
+        ("bit_mixer", "resnet20-b", 1),
+        ("lsq", "resnet18-small", 1),
+    ],
 )
 def test_a_method_may_have_other_numerics_on_some_models(
     method: str, model: str, numerics: int

@@ -263,8 +263,8 @@ def test_with_an_average_of_weights_the_lengths_are_those_learned() -> None:
     assert training.average is not None
 
     with training.average.applied(training.network):
-        assert learned_allocation(training.network).label == "w=[2,2] a=[4,4]"
-    assert learned_allocation(training.network).label == "w=[2,2] a=[4,4]"
+        assert learned_allocation(training.network).label == "w2a4"
+    assert learned_allocation(training.network).label == "w2a4"
 
 
 def test_without_a_share_to_fine_tune_lengths_learn_to_the_last_step(tmp_path: Path) -> None:

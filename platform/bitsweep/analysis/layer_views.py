@@ -79,7 +79,7 @@ def layer_view(
     found = layer_epochs(reader, sweep.id, arm=arm, allocation=allocation)
     rules = rule_rows(reader, sweep.id, metric=sweep.metric, split="test")
     mine = [one for one in rules if one.arm == arm]
-    if not any(is_policy(one.allocation) for one in mine):
+    if not any(is_policy(one.allocation) or image_counts(one.sums) for one in mine):
         mine = []  # bits that were learned at a price are no choice per sample
     return LayerView(
         sweep=sweep.name,
