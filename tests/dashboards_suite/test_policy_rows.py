@@ -84,6 +84,17 @@ def test_a_rule_that_was_picked_is_shown_beside_the_others(store: str) -> None:
     assert "policy:learned@0.1" in text and "policy:random@0.1" not in text
 
 
+def test_pickers_of_rules_fold_on_the_page_of_layers(tmp_path: Path) -> None:
+    found = [measurement(), *(replace(of_rule(one), split="validation") for one in RULES)]
+    store, _ = stored(tmp_path, *found)
+    before, folded, after = text_of(layout(store, "/layers/toy")).partition("9 rules that choose")
+    picked = text_of(layout(store, "/layers/toy?bits=policy:learned@0.1"))
+
+    assert folded and "w2a2" in before and "policy:" not in before
+    assert all(f"policy:{rule}" in after for rule in RULES)
+    assert "policy:learned@0.1" in picked.partition("8 rules that choose")[0]
+
+
 def test_bits_that_were_learned_at_a_price_are_no_policy(tmp_path: Path) -> None:
     one = replace(measurement(split="test"), allocator="learned", lambda_=0.01)
     text = text_of(

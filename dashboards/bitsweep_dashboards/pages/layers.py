@@ -1,10 +1,12 @@
 """Bits of the layers of one sweep: learned over epochs, and as a policy gives them to samples."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from dash import html
 
 from bitsweep.analysis.layer_views import LayerView, Policy
+from bitsweep.bits import is_policy
 from bitsweep_dashboards.address import Place
 from bitsweep_dashboards.drawing import figure_card
 from bitsweep_dashboards.pages.parts import (
@@ -29,10 +31,9 @@ def layers_page(view: LayersView, place: Place) -> Any:
     bare = place.having("bits").having("lambda")
     arms = [(arm, bare.having("arm", arm), arm == found.arm) for arm in found.arms]
     where = f"{found.arm} at {found.allocation}"
-    pickers = [
-        picker("arm", arms),
-        one_of("bits", place, "bits", found.allocations, found.allocation),
-    ]
+    rules = [one for one in found.allocations if is_policy(one) and one != found.allocation]
+    others = [one for one in found.allocations if one not in rules]
+    pickers = [picker("arm", arms), one_of("bits", place, "bits", others, found.allocation)]
     heat = figure_card(found.bits, name=f"Weight bits per layer and epoch, {where}")
     # Wide enough for a number in each column; more than fit are scrolled to.
     heat.style = {"minWidth": f"{_NAMES_REM + _COLUMN_REM * len(found.bits.columns):g}rem"}
@@ -40,11 +41,21 @@ def layers_page(view: LayersView, place: Place) -> Any:
         [
             *head,
             html.Div(pickers, className="pickers"),
+            *_rules(rules, place),
             explained(html.H2("Bits per layer over epochs"), "layers"),
             scroll_box(heat, f"Weight bits per layer and epoch, {where}"),
             *_policy(found, place),
         ]
     )
+
+
+def _rules(rules: Sequence[str], place: Place) -> list[Any]:
+    """Pickers of the rules that choose bits per sample, folded: they are many."""
+    if not rules:
+        return []
+    summary = html.Summary(f"{len(rules)} rules that choose bits per sample (policy:RULE@lambda)")
+    chips = html.Div(one_of("rule", place, "bits", rules, ""), className="pickers")
+    return [html.Details([summary, chips], className="rules")]
 
 
 def _policy(found: LayerView, place: Place) -> list[Any]:
