@@ -8,13 +8,13 @@ from pathlib import Path
 
 from bitsweep.bits import LEARNED, Allocation, Bits, Rule
 from bitsweep.cost import Convention, Layer, bitops, size_bits
+from bitsweep.declaration import Declarations, MethodDeclaration
 from bitsweep.errors import InputError
 from bitsweep.measurement import Split
 from bitsweep.recipe import PLAIN, canonical_recipe
 from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import COST_METRICS, Arm, Objective, Stage, Sweep
 from bitsweep.taking import by_layer
-from bitsweep.trainer import Declarations, MethodDeclaration
 from bitsweep.trial import UNKNOWN_ALLOCATION, Trial, digest
 
 SEARCH_SPLITS: tuple[Split, ...] = ("validation",)

@@ -16,6 +16,7 @@ from bitsweep import sweep as records
 from bitsweep.bits import LEARNED, POLICY, Bits, parse_bits, parse_rule
 from bitsweep.checks import Problem, check_sweep
 from bitsweep.cost import DEFAULT_CONVENTION, Convention
+from bitsweep.declaration import Declarations
 from bitsweep.errors import InputError, nearest
 from bitsweep.measurement import Goal, Metric
 from bitsweep.recipe import Recipe
@@ -37,7 +38,6 @@ from bitsweep.toml_tables import (
     TaskTable,
     known_keys,
 )
-from bitsweep.trainer import Declarations
 
 T = TypeVar("T")
 # Of the keys with mistakes, beside the one that is described.

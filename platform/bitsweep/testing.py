@@ -10,16 +10,11 @@ from time import sleep
 
 from bitsweep.bits import Allocation, Bits, parse_allocation, tied
 from bitsweep.cost import Layer, LayerBits
+from bitsweep.declaration import DataDeclaration, Declarations, MethodDeclaration, ModelDeclaration
 from bitsweep.errors import Diverged
 from bitsweep.measurement import Evaluation, Measurement
 from bitsweep.space import Parameter, Parameters
-from bitsweep.trainer import (
-    DataDeclaration,
-    Declarations,
-    MethodDeclaration,
-    ModelDeclaration,
-    Workspace,
-)
+from bitsweep.trainer import Workspace
 from bitsweep.trial import Trial, digest
 
 TOY_TRAINER = "bitsweep.testing:toy_train"

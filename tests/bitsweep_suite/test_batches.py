@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from tests.bitsweep_suite.sweep_texts import DECLARATIONS, line_with
 
+from bitsweep.declaration import Declarations
 from bitsweep.errors import InputError
 from bitsweep.specfile import read_sweep
-from bitsweep.trainer import Declarations
 
 TEXT = """schema = 1
 name = "batches"

@@ -8,11 +8,12 @@ import pytest
 from tests.bitsweep_suite.toys import FIXED, STARTED, toy_plan, toy_sweep, toy_task
 
 from bitsweep.checks import Problem, check_sweep
+from bitsweep.declaration import Declarations
 from bitsweep.errors import InputError
 from bitsweep.recipe import Recipe
 from bitsweep.sweep import Arm, Resources, Sweep
 from bitsweep.testing import toy_declarations, toy_train_group
-from bitsweep.trainer import Declarations, load_group_trainer
+from bitsweep.trainer import load_group_trainer
 
 TOGETHER = Resources(seeds_together=2)
 ALL = Arm(name="all", method="toy_all")

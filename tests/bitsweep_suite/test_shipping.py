@@ -12,7 +12,7 @@ from bitsweep.execution.shipping import stage
 LOOK = """
 import bitsweep, sys
 from importlib.metadata import version
-from bitsweep.trainer import load_declarations, load_trainer
+from bitsweep.trainer import (load_declarations, load_trainer)
 print(bitsweep.__file__, version("bitsweep"), len(load_declarations().methods))
 print(load_trainer("image").__module__)
 """

@@ -10,13 +10,9 @@ from torch import Tensor
 
 from bitsweep.bits import tied
 from bitsweep.checks import Problem, check_sweep
+from bitsweep.declaration import DataDeclaration, Learning, MethodDeclaration
 from bitsweep.sweep import Arm, Objective, Start, Sweep, Task
-from bitsweep.trainer import (
-    DataDeclaration,
-    Learning,
-    MethodDeclaration,
-    load_declarations,
-)
+from bitsweep.trainer import load_declarations
 from bitsweep_trainers import evaluate, loop
 from bitsweep_trainers.data.augment import NO_AUGMENTATION, normalise
 from bitsweep_trainers.data.load import Arrays

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bitsweep.cost import Layer
+from bitsweep.declaration import Shape
 from bitsweep.errors import UnknownName
-from bitsweep.trainer import Shape
 from bitsweep_trainers.data.declared import DATA_SETS
 from bitsweep_trainers.models.build import BUILDERS, build
 from bitsweep_trainers.models.declared import MODELS

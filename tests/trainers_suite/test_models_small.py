@@ -8,7 +8,7 @@ from torch import nn
 
 from bitsweep.checks.task import too_small
 from bitsweep.cost import fewest_norm_values
-from bitsweep.trainer import Shape
+from bitsweep.declaration import Shape
 from bitsweep_trainers.data.declared import DATA_SETS
 from bitsweep_trainers.models.build import build
 from bitsweep_trainers.models.declared import MODELS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitsweep.trainer import Shape
+from bitsweep.declaration import Shape
 from bitsweep_trainers.layers import Computing
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
 from bitsweep_trainers.methods.declared.abn import decisions_of

@@ -4,8 +4,8 @@ import os
 import shutil
 from pathlib import Path
 
+from bitsweep.declaration import DataDeclaration, TrainerDeclaration
 from bitsweep.measurement import LOSS, TOP1, Metric
-from bitsweep.trainer import DataDeclaration, TrainerDeclaration
 
 COSINE = Metric(
     name="cosine_similarity",

@@ -21,8 +21,8 @@ from bitsweep.checks.task import (
     check_task,
     check_task_names,
 )
+from bitsweep.declaration import Declarations
 from bitsweep.sweep import Sweep
-from bitsweep.trainer import Declarations
 
 __all__ = ["Problem", "check_sweep"]
 

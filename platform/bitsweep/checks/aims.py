@@ -2,11 +2,11 @@
 
 from bitsweep.bits import LEARNED, Bits, Rule
 from bitsweep.checks.problem import KeyPath, Problem, can_measure
+from bitsweep.declaration import Declarations
 from bitsweep.errors import nearest
 from bitsweep.measurement import ORACLE
 from bitsweep.plan import Plan
 from bitsweep.sweep import COST_METRICS, Arm, At, Sweep
-from bitsweep.trainer import Declarations
 
 
 def check_objectives(sweep: Sweep, declarations: Declarations) -> None:

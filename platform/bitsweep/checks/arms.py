@@ -2,11 +2,11 @@
 
 from bitsweep.checks.problem import KeyPath, Problem, must_be_known, resolved
 from bitsweep.checks.start import never_holds
+from bitsweep.declaration import Declarations, MethodDeclaration
 from bitsweep.errors import nearest
 from bitsweep.plan import Plan
 from bitsweep.space import Choice, Parameters, Range, Value
 from bitsweep.sweep import Arm, Sampler, Sweep
-from bitsweep.trainer import Declarations, MethodDeclaration
 
 
 def check_arm_names(sweep: Sweep, declarations: Declarations) -> None:

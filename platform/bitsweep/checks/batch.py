@@ -6,10 +6,10 @@ from math import floor
 from bitsweep.bits import Bits
 from bitsweep.checks.problem import Problem
 from bitsweep.cost import fewest_norm_values
+from bitsweep.declaration import DataDeclaration, Declarations
 from bitsweep.plan import Plan
 from bitsweep.space import Parameters, resolve
 from bitsweep.sweep import Arm, Sweep
-from bitsweep.trainer import DataDeclaration, Declarations
 
 # Of the samples that a method holds out some learn, some choose and some judge.
 LEAST_HELD = 8

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from bitsweep.checks.problem import KeyPath, Problem
+from bitsweep.declaration import Declarations
 from bitsweep.plan import Plan
 from bitsweep.space import Choice, Parameters, Range, Value, is_active
 from bitsweep.sweep import Arm, Sweep
-from bitsweep.trainer import Declarations
 
 # So many combinations of an arm are checked at most; beyond, each value beside the others' first.
 MOST_COMBINATIONS = 256

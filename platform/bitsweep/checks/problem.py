@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from bitsweep.bits import Bits
+from bitsweep.declaration import MethodDeclaration
 from bitsweep.errors import InputError, nearest
 from bitsweep.plan import Plan
 from bitsweep.space import Value, resolve
 from bitsweep.sweep import Arm
-from bitsweep.trainer import MethodDeclaration
 
 KeyPath = tuple[str | int, ...]
 

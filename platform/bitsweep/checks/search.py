@@ -1,10 +1,10 @@
 """What the search may not be told: seeds, samplers, first points, what it would set itself."""
 
 from bitsweep.checks.problem import Problem
+from bitsweep.declaration import Declarations
 from bitsweep.plan import Plan
 from bitsweep.space import check_point
 from bitsweep.sweep import COST_METRICS, Median, Sampler, Sweep
-from bitsweep.trainer import Declarations
 
 LEARNS_FROM_OTHERS: tuple[Sampler, ...] = ("tpe", "gp", "cmaes")
 

@@ -2,10 +2,10 @@
 
 from bitsweep.checks.problem import KeyPath, Problem
 from bitsweep.checks.start import must_keep_plain
+from bitsweep.declaration import Declarations
 from bitsweep.errors import nearest
 from bitsweep.plan import Plan
 from bitsweep.sweep import Arm, Sweep
-from bitsweep.trainer import Declarations
 
 
 def check_sources(sweep: Sweep, declarations: Declarations) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from bitsweep.checks.problem import KeyPath, Problem, must_be_known, resolved
+from bitsweep.declaration import Declarations, MethodDeclaration
 from bitsweep.space import Choice, Value, resolve
 from bitsweep.sweep import Arm, Sweep
-from bitsweep.trainer import Declarations, MethodDeclaration
 
 
 def check_start(sweep: Sweep, declarations: Declarations) -> None:

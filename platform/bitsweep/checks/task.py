@@ -1,15 +1,10 @@
 """What the tables task and resources may not say."""
 
 from bitsweep.checks.problem import Problem, must_be_known
+from bitsweep.declaration import DataDeclaration, Declarations, ModelDeclaration
 from bitsweep.plan import Plan, file_sha256
 from bitsweep.sweep import SMALLEST_SHARE, Sweep
-from bitsweep.trainer import (
-    DataDeclaration,
-    Declarations,
-    ModelDeclaration,
-    check_group_trainer,
-    check_trainer,
-)
+from bitsweep.trainer import check_group_trainer, check_trainer
 
 _OF_RESOURCES = ("workers_per_trial", "seeds_together")
 

@@ -3,10 +3,11 @@
 import os
 from contextlib import suppress
 
+from bitsweep.declaration import Declarations
 from bitsweep.errors import InputError, UnknownName
 from bitsweep.execution.placement import bundles_of, check_fits
 from bitsweep.plan import Plan
-from bitsweep.trainer import Declarations, load_data_tools
+from bitsweep.trainer import load_data_tools
 
 
 def check_data(plan: Plan) -> None:

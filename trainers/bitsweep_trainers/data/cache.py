@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from bitsweep.declaration import DataDeclaration
 from bitsweep.errors import UnknownName, nearest
-from bitsweep.trainer import DataDeclaration
 from bitsweep.trial import Trial
 from bitsweep_trainers.data.arrays import RawArrays, read_npz
 from bitsweep_trainers.data.declared import DATA_SETS

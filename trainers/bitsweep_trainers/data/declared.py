@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from bitsweep.trainer import DataDeclaration
+from bitsweep.declaration import DataDeclaration
 
 SPLIT_RULE = (
     "validation: of the training images of each class, in the order of the file, the last tenth "

@@ -10,8 +10,8 @@ from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bitsweep.declaration import DataDeclaration
 from bitsweep.errors import InputError
-from bitsweep.trainer import DataDeclaration
 from bitsweep_trainers.data import cifar, cifar100, idx
 from bitsweep_trainers.data.arrays import RawArrays, write_npz
 from bitsweep_trainers.data.cache import (

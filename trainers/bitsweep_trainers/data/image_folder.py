@@ -9,8 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from stat import S_ISREG
 
+from bitsweep.declaration import DataDeclaration
 from bitsweep.errors import InputError
-from bitsweep.trainer import DataDeclaration
 
 DEFAULT_SIZE = 224
 LARGEST_SIZE = 4096

@@ -5,8 +5,8 @@ Declares them; free of torch. What the files may look like stands in docs/models
 
 from pathlib import Path
 
+from bitsweep.declaration import DataDeclaration
 from bitsweep.errors import InputError
-from bitsweep.trainer import DataDeclaration
 from bitsweep_trainers.data.image_folder import declare_folder, folder_and_size
 from bitsweep_trainers.data.sample_files import read_samples
 from bitsweep_trainers.data.samples import PARTS, SPLIT_RULE

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitsweep.trainer import DataKind
+from bitsweep.declaration import DataKind
 
 PARTS = ("train", "validation", "test")
 SPLIT_RULE = (

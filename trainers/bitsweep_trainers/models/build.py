@@ -5,8 +5,8 @@ from functools import partial
 
 import torch
 
+from bitsweep.declaration import Shape
 from bitsweep.errors import UnknownName, nearest
-from bitsweep.trainer import Shape
 from bitsweep_trainers.models.from_torchvision import mobilenet_v2, torchvision_resnet
 from bitsweep_trainers.models.lenet5 import lenet5
 from bitsweep_trainers.models.network import Network, initialise

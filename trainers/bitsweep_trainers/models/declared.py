@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from bitsweep.cost import Layer
-from bitsweep.trainer import ModelDeclaration, Shape
+from bitsweep.declaration import ModelDeclaration, Shape
 from bitsweep_trainers.models.counting import Convolution, linear
 from bitsweep_trainers.models.declared_signals import SIGNAL_MODELS
 from bitsweep_trainers.models.declared_torchvision import TORCHVISION_MODELS

@@ -1,7 +1,7 @@
 """The layers of the networks for series and for vectors, as arithmetic."""
 
 from bitsweep.cost import Layer
-from bitsweep.trainer import ModelDeclaration, Shape
+from bitsweep.declaration import ModelDeclaration, Shape
 from bitsweep_trainers.models.counting import Convolution1d, linear
 
 AUTOENCODER_UNITS = 128

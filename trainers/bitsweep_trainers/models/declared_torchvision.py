@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from bitsweep.cost import Layer
-from bitsweep.trainer import ModelDeclaration, Shape
+from bitsweep.declaration import ModelDeclaration, Shape
 from bitsweep_trainers.models.counting import Convolution, linear
 
 STAGE_WIDTHS = (64, 128, 256, 512)

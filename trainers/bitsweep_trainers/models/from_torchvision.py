@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bitsweep.declaration import Shape
 from bitsweep.errors import InputError
-from bitsweep.trainer import Shape
 from bitsweep_trainers.models.network import Network, convolution, named
 
 _KEPT: list[torch.library.Library] = []  # an operator lives as long as its library object

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bitsweep.declaration import Shape
 from bitsweep.errors import InputError
-from bitsweep.trainer import Shape
 from bitsweep_trainers.models.build import BUILDERS
 from bitsweep_trainers.models.from_torchvision import renamed
 

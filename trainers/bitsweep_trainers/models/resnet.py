@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bitsweep.trainer import Shape
+from bitsweep.declaration import Shape
 from bitsweep_trainers.models.network import Network, convolution, named, pooled_classifier
 
 WIDTHS = (16, 32, 64)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from bitsweep.trainer import Shape
+from bitsweep.declaration import Shape
 from bitsweep_trainers.models.declared import VGG7_UNITS, VGG7_WIDTHS
 from bitsweep_trainers.models.network import Network, convolution, named
 

@@ -1,6 +1,6 @@
 """What the methods declare of themselves without torch: parameters, bits, costs. One file each."""
 
-from bitsweep.trainer import MethodDeclaration
+from bitsweep.declaration import MethodDeclaration
 from bitsweep_trainers.methods.declared import (
     abn,
     adabits,

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits, Rule
 from bitsweep.cost import Layer, LayerBits
+from bitsweep.declaration import DataDeclaration, MethodDeclaration
 from bitsweep.measurement import Allocator
 from bitsweep.space import Parameter, Parameters
-from bitsweep.trainer import DataDeclaration, MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
     ALL_KINDS,
     CHOSEN,

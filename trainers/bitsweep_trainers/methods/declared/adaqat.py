@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from bitsweep.bits import Bits, tied
+from bitsweep.declaration import MethodDeclaration
 from bitsweep.space import Parameter, Parameters
-from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared import pact
 from bitsweep_trainers.methods.declared.common import CHOSEN
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
+from bitsweep.declaration import MethodDeclaration
 from bitsweep.space import Parameter, Parameters, Value
-from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.branch_effects import (
     OWN,
     check_windows,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from bitsweep.bits import FULL_PRECISION_BITS, Bits
 from bitsweep.cost import Layer, LayerBits
+from bitsweep.declaration import MethodDeclaration
 from bitsweep.space import Parameter, Parameters
-from bitsweep.trainer import MethodDeclaration
 from bitsweep_trainers.methods.declared.common import (
     ALL_KINDS,
     CHOSEN,
