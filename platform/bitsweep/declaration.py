@@ -51,8 +51,8 @@ class MethodDeclaration:
     batch counts the images computed at once.
     needs_start_when: parameters at whose values it needs a trained network too.
     needs_classes_when: parameters at whose values it needs classes, whatever `learning` says.
-    keeps_plain: its network has the plain one's tensors by their names, so that another training
-    can begin with its checkpoint.
+    keeps_plain(parameters, all_bits): its network has the plain one's tensors by their names, so
+    that another training can begin with its checkpoint.
     refuses: options of a recipe that would mean nothing to it, and workers_per_trial above 1 if it
     cannot be trained so; each with the reason.
     learned_from(parameters): the bits that its learning of bits starts from; None: they are given.
@@ -86,7 +86,7 @@ class MethodDeclaration:
     needs_start: bool = False
     needs_start_when: Mapping[str, Value] = field(default_factory=dict)
     needs_classes_when: Mapping[str, Value] = field(default_factory=dict)
-    keeps_plain: bool = True
+    keeps_plain: Callable[[Parameters, tuple[Bits, ...]], bool] = lambda given, bits: True
     canonical: Callable[[Parameters, tuple[Bits, ...]], Parameters] = lambda given, bits: given
     check: Callable[[Parameters, tuple[Bits, ...]], None] = lambda given, bits: None
     check_data: Callable[[Parameters, "DataDeclaration"], None] = lambda given, data: None

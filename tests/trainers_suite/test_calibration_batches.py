@@ -4,6 +4,7 @@ import pytest
 import torch
 from tests.trainers_suite.trials import few, plain_network, training_of, trial_of
 
+from bitsweep.bits import tied
 from bitsweep_trainers.batches import cut
 from bitsweep_trainers.methods.declared import METHODS as DECLARED
 
@@ -43,6 +44,15 @@ def test_a_method_declares_whether_a_training_can_begin_with_its_network(method:
     learns = DECLARED[method].learns_bits({})
     network = training_of(trial_of(method, 4, start=start, learns_bits=learns), few(64)).network
 
-    assert DECLARED[method].keeps_plain == (
-        set(plain_network().state_dict()) <= set(network.state_dict())
-    )
+    plain = set(plain_network().state_dict())
+    assert DECLARED[method].keeps_plain({}, (tied(4),)) == (plain <= set(network.state_dict()))
+
+
+@pytest.mark.parametrize("norms", ["own", "shared"])
+def test_abn_leaves_a_plain_network_where_its_widths_share_their_norms(norms: str) -> None:
+    trial = trial_of("abn", 2, 4, parameters={"norms": norms})
+    network = training_of(trial, few(64)).network
+
+    plain = set(plain_network().state_dict())
+    found = DECLARED["abn"].keeps_plain(trial.parameters, trial.bits)
+    assert found == (plain <= set(network.state_dict()))

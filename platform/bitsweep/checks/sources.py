@@ -5,6 +5,7 @@ from bitsweep.checks.start import must_keep_plain
 from bitsweep.declaration import Declarations
 from bitsweep.errors import nearest
 from bitsweep.plan import Plan
+from bitsweep.space import resolve
 from bitsweep.sweep import Arm, Sweep
 
 
@@ -75,8 +76,10 @@ def _check_checkpoint(plan: Plan, arm: Arm, parent: Arm, path: KeyPath) -> None:
     if not plan.method(parent).trains:
         message = f"{parent.method} (arm {parent.name!r}) trains nothing: it has no checkpoint"
         raise Problem((*path, "take"), message)
-    must_keep_plain(plan.declarations, plan.method(parent), (*path, "arm"))
     theirs = plan.measured_bits(parent, parent.parameters)
+    method = plan.method(parent)
+    given = resolve(method.parameters, parent.parameters)
+    must_keep_plain(plan.declarations, method, given, bits=theirs, path=(*path, "arm"))
     own = plan.measured_bits(arm, arm.parameters)
     is_one = plan.method(parent).serves == "all" or len(theirs) == 1
     if not is_one and (plan.method(arm).serves == "all" or not set(own) <= set(theirs)):

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from bitsweep.bits import Bits
 from bitsweep.checks.problem import KeyPath, Problem, must_be_known, resolved
 from bitsweep.declaration import Declarations, MethodDeclaration
-from bitsweep.space import Choice, Value, resolve
+from bitsweep.space import Choice, Parameters, Value, resolve
 from bitsweep.sweep import Arm, Sweep
 
 
@@ -19,13 +20,13 @@ def check_start(sweep: Sweep, declarations: Declarations) -> None:
     if method.needs_start:
         message = f"{method.name} needs a trained network itself; expected one that trains"
         raise Problem(path, message)
-    must_keep_plain(declarations, method, path)
     resolved(method, start.parameters, ("task", "start", "parameters"))
     given = resolve(method.parameters, start.parameters)
     if method.held_share(given):
         message = f"{method.name} holds training images out; a start trains on all it may see"
         raise Problem(("task", "start", "parameters"), message)
     bits = method.allocation_bits(sweep.task.bits[0], start.parameters)
+    must_keep_plain(declarations, method, given, bits=(bits,), path=path)
     if bits.weight not in method.weight_bits:
         can = ", ".join(str(one) for one in method.weight_bits)
         message = f"{method.name} cannot do {bits.label}, the first of task.bits: it does {can}"
@@ -36,11 +37,18 @@ def check_start(sweep: Sweep, declarations: Declarations) -> None:
         raise Problem(path, f"{error} (method {method.name})") from error
 
 
-def must_keep_plain(declarations: Declarations, method: MethodDeclaration, path: KeyPath) -> None:
+def must_keep_plain(
+    declarations: Declarations,
+    method: MethodDeclaration,
+    parameters: Parameters,
+    *,
+    bits: tuple[Bits, ...],
+    path: KeyPath,
+) -> None:
     """Raise Problem for a method whose checkpoint no training can begin with."""
-    if not method.keeps_plain:
-        known = declarations.methods.values()
-        can = ", ".join(sorted(one.name for one in known if one.keeps_plain and one.trains))
+    if not method.keeps_plain(parameters, bits):
+        known = [one for one in declarations.methods.values() if one.trains]
+        can = ", ".join(sorted(one.name for one in known if one.keeps_plain({}, bits)))
         message = f"the network of {method.name} lacks tensors of the plain one: no training can "
         raise Problem(path, f"{message}begin with it; methods that leave such a network: {can}")
 

@@ -185,6 +185,7 @@ DECLARATION = MethodDeclaration(
     numerics=2,
     has_kernels=True,
     held_share=held_share,
+    keeps_plain=lambda given, bits: len(bits) == 1 or given.get("norms") == "shared",
     least_held=LEAST_HELD,
     layer_kinds=ALL_KINDS,
     parameters=(
